@@ -10,3 +10,4 @@ from xnets.graphs._seed import Seed as Seed
 from xnets.graphs._structured import complete_graph as complete_graph
 from xnets.graphs._structured import grouped_graph as grouped_graph
 from xnets.graphs._structured import shuffled_graph as shuffled_graph
+from xnets.graphs._union import disjoint_union as disjoint_union
