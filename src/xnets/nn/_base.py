@@ -25,6 +25,8 @@ class ExpanderLayer(nn.Module):
         bias: Shape (num_out,), or None.
         indptr: Row pointers of the base graph, int32; a buffer.
         indices: Base inputs of each base output, int32; a buffer.
+        num_in: Number of inputs of the graph.
+        num_out: Number of outputs of the graph.
         block: (b_out, b_in) of the graph.
         backend: "auto" or the name of the backend that must run this layer; may be set at any time.
     """
@@ -46,7 +48,7 @@ class ExpanderLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self._num_in, self._num_out = graph.num_in, graph.num_out
+        self.num_in, self.num_out = graph.num_in, graph.num_out
         self._kernel_shape = kernel_size
         self._groups = groups
         self.block = graph.block
@@ -74,7 +76,7 @@ class ExpanderLayer(nn.Module):
     @property
     def compression(self) -> float:
         """How many times fewer weights than torch's layer of the same arguments."""
-        dense = self._num_in // self._groups * self._num_out
+        dense = self.num_in // self._groups * self.num_out
         return dense / self.num_edges if self.num_edges else math.inf
 
     @property
@@ -83,7 +85,7 @@ class ExpanderLayer(nn.Module):
         if self._graph_for_meta is not None:
             return self._graph_for_meta
         indptr, indices = self.indptr.cpu().numpy(), self.indices.cpu().numpy()
-        return BipartiteGraph(self._num_in, self._num_out, indptr, indices, self.block)
+        return BipartiteGraph(self.num_in, self.num_out, indptr, indices, self.block)
 
     @property
     def pattern(self) -> ops.Pattern:
@@ -94,8 +96,8 @@ class ExpanderLayer(nn.Module):
         return ops.Pattern(
             self.indptr,
             self.indices,
-            self._num_in,
-            self._num_out,
+            self.num_in,
+            self.num_out,
             self.block,
             self._max_degree,
             self._is_regular,
@@ -243,7 +245,7 @@ class ExpanderLayer(nn.Module):
                 graph = read_pattern(
                     found,
                     prefix,
-                    (self._num_in, self._num_out),
+                    (self.num_in, self.num_out),
                     self._kernel_shape,
                     self._groups,
                 )
