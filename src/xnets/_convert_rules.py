@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from xnets.nn import ExpanderLayer
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FUSED = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 def check_model(model: Any) -> None:
@@ -77,6 +82,39 @@ def tied_weights(model: nn.Module) -> dict[int, str]:
     }
 
 
+def weights_read_by_parents(model: nn.Module) -> dict[int, str]:
+    """For each layer whose weight its parent's code reads: the reason to leave it alone.
+
+    A parent that passes `self.child.weight` to a function, as torchvision's Swin does, expects the
+    dense shape. Its methods' bytecode shows it; initialisation does not count.
+    """
+    reasons = {}
+    for parent in model.modules():
+        if isinstance(parent, _FUSED):  # reads them only on a fast path, which convert turns off
+            continue
+        read = _weights_read(type(parent))  # type: ignore[arg-type]
+        for child_name, child in parent.named_children():
+            if child_name in read:
+                reasons[id(child)] = f"{type(parent).__name__} reads its weight directly"
+    return reasons
+
+
+@lru_cache
+def _weights_read(parent: type[nn.Module]) -> frozenset[str]:
+    """The names n for which a method of a class reads self.n.weight."""
+    names = set()
+    for cls in parent.__mro__:
+        if cls is nn.Module:
+            break
+        for name, method in vars(cls).items():
+            if isinstance(method, FunctionType) and "init" not in name and "reset" not in name:
+                steps = [step.argval for step in dis.get_instructions(method)]
+                names |= {
+                    child for child, attribute in pairwise(steps) if attribute == "weight"
+                } & {step for step in steps if isinstance(step, str)}
+    return frozenset(names)
+
+
 def why_leave(layer: nn.Module, compression: float) -> str:
     """Why a layer cannot be converted whatever the graph; "" if it can."""
     kind = type(layer)
@@ -84,8 +122,6 @@ def why_leave(layer: nn.Module, compression: float) -> str:
         return "already an expander layer"
     if not isinstance(layer, DENSE):
         return f"{kind.__name__} has no expander version"
-    if kind.__name__ == "NonDynamicallyQuantizableLinear":
-        return "nn.MultiheadAttention reads its weight directly"
     if kind.__name__.startswith("Lazy"):
         return "it has no weight yet: run the model once first"
     if "weight" not in layer._parameters:

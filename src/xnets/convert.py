@@ -21,6 +21,7 @@ from xnets._convert_rules import (
     find_layers,
     layer_size,
     tied_weights,
+    weights_read_by_parents,
     why_leave,
 )
 from xnets._suggest import unknown_name
@@ -91,7 +92,7 @@ def convert(
         >>> sparse, report = convert(net, compression=4)
         >>> print(report)
         layer  kind    size      C  became
-        ----------------------------------------------------
+        ---------------------------------------------
         0      Conv2d  3 -> 64      left: first layer
         1      Conv2d  64 -> 64  4  ExpanderConv2d
         3      Linear  64 -> 10     left: last layer
@@ -106,12 +107,13 @@ def convert(
         raise ValueError(unknown_name("family", family, list_families()))
     layers = list(find_layers(model))
     ends = find_ends(model, [m for _, m in layers], example_input) if keep_ends else {}
-    tied = tied_weights(model)
+    tied, read = tied_weights(model), weights_read_by_parents(model)
     memo: dict[int, Any] = {}
     changes = []
     for name, layer in layers:
         new: ExpanderLayer | None = None
-        reason = ends.get(id(layer), "") or why_leave(layer, compression) or tied.get(id(layer), "")
+        key = id(layer)
+        reason = ends.get(key) or read.get(key) or tied.get(key) or why_leave(layer, compression)
         if not reason and where is not None and not where(name, layer):
             reason = "excluded by `where`"
         layer_seed = _layer_seed(seed, name)
@@ -214,13 +216,12 @@ def _draw_fresh(old: Dense, new: ExpanderLayer) -> None:
     """
     if new.weight.is_meta:
         return
-    scale = old.weight.detach().double().square().mean().sqrt()
+    scale = old.weight.norm() / old.weight.numel() ** 0.5
     dense_fan = old.weight[0].numel()
-    gain = (dense_fan / new.edge_fan().double()).sqrt().to(new.weight.device)
-    std = (gain * scale).to(new.weight.dtype).view(-1, *[1] * (new.weight.dim() - 1))
-    new.weight.normal_().mul_(std)
+    gain = (dense_fan / new.edge_fan()).sqrt().to(new.weight)
+    new.weight.normal_().mul_(gain * scale)
     if new.bias is not None and old.bias is not None and bool(old.bias.any()):
-        bound = float(new.edge_fan().double().mean().rsqrt())
+        bound = float(new.edge_fan().mean().rsqrt())
         new.bias.uniform_(-bound, bound)
 
 

@@ -126,22 +126,28 @@ class ExpanderLayer(nn.Module):
                 weights that read the edge's input.
 
         Returns:
-            Shape (num_edges,), int64, on the CPU.
+            float64 on the CPU, of a shape that broadcasts with `weight`: one value an edge, or a
+            single one if all are equal.
 
         Raises:
             ValueError: If the mode is unknown.
 
         Examples:
             >>> import xnets
-            >>> xnets.nn.ExpanderConv2d(8, 4, 3, degree=2).edge_fan().unique()
-            tensor([18])
+            >>> xnets.nn.ExpanderConv2d(8, 4, 3, degree=2).edge_fan()
+            tensor([[[18.]]], dtype=torch.float64)
         """
         if mode not in ("fan_in", "fan_out"):
             raise ValueError(f"`mode` (={mode!r}) must be 'fan_in' or 'fan_out'")
-        graph = self.graph
-        inputs, outputs = graph.edges().T
-        fan = graph.fan_in[outputs] if mode == "fan_in" else graph.fan_out[inputs]
-        return torch.from_numpy(fan * math.prod(self._kernel_shape))
+        if mode == "fan_in" and self._is_regular:
+            fan = torch.tensor([self._max_degree * self.block[1]])
+        else:
+            graph = self.graph
+            inputs, outputs = graph.edges().T
+            end, degrees = (outputs, graph.fan_in) if mode == "fan_in" else (inputs, graph.fan_out)
+            fan = torch.from_numpy(degrees[end])
+        fan = fan.to(torch.float64) * math.prod(self._kernel_shape)
+        return fan.view(-1, *[1] * len(self._kernel_shape))
 
     def reset_parameters(self) -> None:
         """Draw weights and bias by torch's default rule, with the true fan-in D instead of dense.
@@ -150,20 +156,19 @@ class ExpanderLayer(nn.Module):
         """
         if self.weight.is_meta:
             return
-        fan = torch.from_numpy(self.graph.fan_in * math.prod(self._kernel_shape))
-        # An output without inputs has no fan: its bias starts at 0, as torch's would.
-        bound = torch.where(fan > 0, fan.to(torch.float64).rsqrt(), 0)
         with torch.no_grad():
-            if self._is_regular:
-                self.weight.uniform_(-float(bound[0]), float(bound[0]))
-            else:
-                of_edge = bound.repeat_interleave(torch.from_numpy(self.graph.fan_in))
-                shape = (-1, *[1] * len(self._kernel_shape))
-                self.weight.uniform_(-1, 1).mul_(of_edge.to(self.weight).view(shape))
-            if self.bias is not None and self._is_regular:
-                self.bias.uniform_(-float(bound[0]), float(bound[0]))
-            elif self.bias is not None:
-                self.bias.uniform_(-1, 1).mul_(bound.to(self.bias))
+            if self._is_regular and self._max_degree:
+                bound = float(self.edge_fan().rsqrt())
+                self.weight.uniform_(-bound, bound)
+                if self.bias is not None:
+                    self.bias.uniform_(-bound, bound)
+                return
+            self.weight.uniform_(-1, 1).mul_(self.edge_fan().rsqrt().to(self.weight))
+            if self.bias is not None:
+                fan = torch.from_numpy(self.graph.fan_in) * math.prod(self._kernel_shape)
+                # An output without inputs has no fan: its bias starts at 0, as torch's would.
+                bounds = torch.where(fan > 0, fan.to(torch.float64).rsqrt(), 0)
+                self.bias.uniform_(-1, 1).mul_(bounds.to(self.bias))
 
     def dense_weight(self) -> Tensor:
         """The weight of torch's layer, zero off the graph.

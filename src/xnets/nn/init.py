@@ -93,15 +93,14 @@ def _fan(layer: ExpanderLayer, mode: str) -> Tensor:
             f"`layer` must be an expander layer, got {type(layer).__name__}; "
             "for torch's layers use torch.nn.init"
         )
-    fan = layer.edge_fan(mode).to(layer.weight.device, torch.float64)
-    return fan.view(-1, *[1] * (layer.weight.dim() - 1))
+    return layer.edge_fan(mode)
 
 
 def _draw_normal(layer: ExpanderLayer, std: Tensor) -> Tensor:
     with torch.no_grad():
-        return layer.weight.normal_().mul_(std.to(layer.weight.dtype))
+        return layer.weight.normal_().mul_(std.to(layer.weight))
 
 
 def _draw_uniform(layer: ExpanderLayer, std: Tensor) -> Tensor:
     with torch.no_grad():
-        return layer.weight.uniform_(-math.sqrt(3), math.sqrt(3)).mul_(std.to(layer.weight.dtype))
+        return layer.weight.uniform_(-math.sqrt(3), math.sqrt(3)).mul_(std.to(layer.weight))
