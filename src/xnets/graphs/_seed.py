@@ -54,3 +54,20 @@ class Stream:
     def words(self, size: int) -> NDArray[np.uint64]:
         """Draw `size` raw 64-bit words."""
         return self._bits.random_raw(size)
+
+
+def spawn_seeds(seed: Seed, count: int) -> list[int]:
+    """Turn one seed into `count` independent ones.
+
+    Args:
+        seed: An int >= 0 or a numpy Generator.
+        count: How many seeds.
+
+    Returns:
+        Ints below 2^64, the same for the same seed.
+
+    Examples:
+        >>> spawn_seeds(0, 3) == spawn_seeds(0, 3) != spawn_seeds(1, 3)
+        True
+    """
+    return [int(word) for word in Stream(seed).words(count)]

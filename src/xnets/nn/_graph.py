@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xnets.graphs import BipartiteGraph, Seed, disjoint_union, make_graph
+from xnets.graphs import BipartiteGraph, Seed, disjoint_union, make_graph, spawn_seeds
 
 
 def layer_graph(
@@ -61,7 +61,6 @@ def layer_graph(
             block=block,
             seed=seed,
         )
-    stream = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     parts = [
         make_graph(
             family,
@@ -70,9 +69,9 @@ def layer_graph(
             degree=degree,
             compression=compression,
             block=block,
-            seed=stream,
+            seed=group_seed,
         )
-        for _ in range(groups)
+        for group_seed in spawn_seeds(seed, groups)
     ]
     return disjoint_union(parts)
 
