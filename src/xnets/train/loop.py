@@ -9,6 +9,7 @@ import platform
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -159,7 +160,8 @@ def train(
         folder=folder,
         command=command,
     )
-    plot_curve(folder / "curve.png", rows, f"{recipe.name}: test {result.test_accuracy:.2%}")
+    title = f"{recipe.name}, compression {recipe.compression:g}: {result.test_accuracy:.2%}"
+    plot_curve(folder / "curve.png", rows, title)
     with replacing(folder / "result.json") as temporary:
         temporary.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     return result
@@ -263,12 +265,14 @@ def _fit(
     batches = dataset.train_batches(
         recipe.batch_size, seed=recipe.seed, flip=recipe.flip, shift=recipe.shift
     )
+    logger = TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
+    logger.log_hyperparams(recipe.to_dict())
     with _quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
-            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            logger=logger,
             callbacks=[writer, EpochProgress(console)],
             plugins=[LightningEnvironment()],  # one process, also inside a cluster's job
             log_every_n_steps=len(batches),
@@ -305,12 +309,15 @@ def _keyboard_interrupts(trainer: Any, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes about the machine and its tips off the screen; warnings stay."""
+    """Keep Lightning's notes about the machine and its tips off the screen; its warnings stay."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Lightning 2.6 asks torch's pytree in the old way.
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+            yield
     finally:
         logger.setLevel(level)
 

@@ -61,7 +61,6 @@ def fashion_mnist() -> Recipe:
         lr=0.01,
         weight_decay=0.02,
         flip=True,
-        shift=1,
     )
 
 
