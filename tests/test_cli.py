@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from xnets.cli import app
@@ -23,7 +24,11 @@ def invoke(*args):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XNETS_DEBUG", raising=False)
-    return tmp_path
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for child processes
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
 
 
 def test_train_then_eval(here):
@@ -87,7 +92,7 @@ def test_every_help_has_an_example(command):
     ("args", "message"),
     [
         (["train", "digts"], "unknown recipe 'digts'; did you mean 'digits'? known: digits, "),
-        (["train", "--family", "randon"], "unknown family 'randon'; did you mean 'random'?"),
+        (["train", "--family", "randon"], "unknown family 'randon'; did you mean 'random' or"),
         (["train", "--backend", "mask"], "unknown backend 'mask'; did you mean 'masked'?"),
         (["train", "--compression", "0.5"], "`compression` (=0.5) must be at least 1"),
         (["train", "--epochs", "0"], "`epochs` (=0) must be at least 1"),
@@ -125,7 +130,7 @@ def test_a_users_error_is_one_line_and_exit_code_2(args, message, here):
     [
         (["trian"], "No such command 'trian'"),
         (["train", "--epoch", "3"], "No such option: --epoch"),
-        (["train", "--epochs", "many"], "'many' is not a valid int"),
+        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["train", "--block", "5"], "requires 2 arguments"),
         (["eval"], "Missing argument"),
     ],
@@ -184,9 +189,10 @@ def test_ctrl_c_keeps_what_is_done(here):
         text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    first = process.stderr.readline()
+    header, first = process.stderr.readline(), process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
+    assert header.endswith("run folder run\n")
     assert first.startswith("epoch   1/500")
     assert process.returncode == 130
     assert out == ""
@@ -197,6 +203,11 @@ def test_ctrl_c_keeps_what_is_done(here):
     assert invoke("eval", "run").exit_code == 0
     assert (here / "run/metrics.csv").exists()
     assert not list((here / "run").glob(".*"))
+
+
+def test_threads_reach_torch():
+    assert invoke("train", *FAST, "--threads", 2, "--json").exit_code == 0
+    assert torch.get_num_threads() == 2
 
 
 def test_list_covers_every_recipe():

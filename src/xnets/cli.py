@@ -78,18 +78,36 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
-@app.callback()
-def _root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if show_version:
+def _examples(*lines: str) -> str:
+    # The \b keeps the help formatter from joining the lines.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"xnets {version('xnets')}")
         raise typer.Exit
 
 
-@app.command()
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=_examples(
+        "xnets train",
+        "xnets train digits --compression 8 --seed 1",
+        "xnets train fashion-mnist --data-dir ~/fashion --out my-run",
+    )
+)
 def train(
     ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(help="See `xnets list recipes`.")] = "digits",
@@ -136,15 +154,9 @@ def train(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    r"""Train a network by a recipe and leave a run folder.
+    """Train a network by a recipe and leave a run folder.
 
     Values that are not given are the recipe's own.
-
-    \b
-    Examples:
-      xnets train
-      xnets train digits --compression 8 --seed 1
-      xnets train fashion-mnist --data-dir ~/fashion --out my-run
     """
     _set_threads(threads)
     chosen = get_recipe(
@@ -167,7 +179,10 @@ def train(
         _print_result(result)
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    epilog=_examples("xnets eval runs/digits/1", "xnets eval runs/digits/1/checkpoint.ckpt --json"),
+)
 def eval_(
     run: Annotated[Path, typer.Argument(help="A run folder or a checkpoint file.")],
     data_dir: DataDir = None,
@@ -175,13 +190,7 @@ def eval_(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    r"""Measure the test accuracy of a trained network anew.
-
-    \b
-    Examples:
-      xnets eval runs/digits/1
-      xnets eval runs/digits/1/checkpoint.ckpt --json
-    """
+    """Measure the test accuracy of a trained network anew."""
     _set_threads(threads)
     accuracy = evaluate(run, data_dir=data_dir, device=device)
     if as_json:
@@ -190,18 +199,12 @@ def eval_(
         typer.echo(f"test accuracy {accuracy:.2%}")
 
 
-@app.command("list")
+@app.command("list", epilog=_examples("xnets list recipes", "xnets list families --json"))
 def list_(
     what: Annotated[str, typer.Argument(help=f"One of {', '.join(_LISTS)}.", metavar="WHAT")],
     as_json: Json = False,
 ) -> None:
-    r"""List the names that the other commands take, one a line.
-
-    \b
-    Examples:
-      xnets list recipes
-      xnets list families --json
-    """
+    """List the names that the other commands take, one a line."""
     if what not in _LISTS:
         raise UserError(unknown_name("list", what, _LISTS))
     names = _LISTS[what]()

@@ -135,10 +135,12 @@ def test_a_run_that_diverges_still_ends_well(tiny, tmp_path):
 
 
 def test_progress_has_a_line_per_epoch_on_standard_error(tiny, tmp_path, capsys):
-    train(tiny, out=tmp_path)
+    train(tiny, out=tmp_path, device="cpu")
     captured = capsys.readouterr()
     assert captured.out == ""
-    lines = captured.err.splitlines()
+    first, *lines = captured.err.splitlines()
+    assert first.startswith("tiny: convnet with 738 parameters, ")
+    assert first.endswith(f" times fewer than dense, on cpu; run folder {tmp_path}")
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 

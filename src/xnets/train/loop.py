@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -148,6 +149,13 @@ def train(
             )
         size, dense_size = measure(model, dataset), measure(dense, dataset)
         folder = make_run_folder(recipe.name, out)
+        if not quiet:
+            ratio = dense_size.params / size.params
+            print(
+                f"{recipe.name}: {recipe.model} with {size.params:,} parameters, {ratio:.2f} times "
+                f"fewer than dense, on {target.type}; run folder {folder}",
+                file=sys.stderr,
+            )
         start = time.perf_counter()
         rows = _fit(model, recipe, dataset.to(target), folder, target, quiet=quiet)
         seconds = time.perf_counter() - start
