@@ -272,4 +272,4 @@ def _turn_off_fast_paths(model: nn.Module) -> None:
 
 
 def _num_params(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(p.numel() for p in model.parameters() if not nn.parameter.is_lazy(p))

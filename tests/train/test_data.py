@@ -147,10 +147,11 @@ def test_damaged_file_is_named_in_one_line(kind, fashion_dir):
         lambda data: b"",
         lambda data: b"no gzip at all",
         lambda data: data[:100] + bytes(200) + data[300:],
+        lambda data: data[:10] + b"\xff" * 20 + data[30:],
         lambda data: data[:-8] + bytes(8),
         lambda data: data + b"trailing",
     ],
-    ids=["half", "header", "empty", "foreign", "hole", "checksum", "trailing"],
+    ids=["half", "header", "empty", "foreign", "hole", "deflate", "checksum", "trailing"],
 )
 def test_damaged_gzip_is_named_in_one_line(damage, tmp_path):
     for name, data in fashion_files().items():
