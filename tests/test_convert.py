@@ -389,13 +389,13 @@ def test_bad_models() -> None:
 TORCHVISION = {
     "resnet18": 19, "densenet121": 119, "vgg11_bn": 9, "mobilenet_v3_small": 41,
     "efficientnet_b0": 64, "convnext_tiny": 39, "vit_b_16": 24, "swin_t": 27,
-    "regnet_y_400mf": 68, "shufflenet_v2_x0_5": 36, "squeezenet1_1": 24, "inception_v3": 94,
+    "regnet_y_400mf": 68, "shufflenet_v2_x0_5": 36, "squeezenet1_1": 24, "inception_v3": 96,
 }  # fmt: skip
 TIMM = {
     "resnet18": 19, "mixer_s32_224": 32, "vit_tiny_patch16_224": 48, "convnext_atto": 27,
     "swin_tiny_patch4_window7_224": 51, "efficientnet_b0": 64, "regnety_002": 56,
     "mobilenetv3_small_100": 41, "densenet121": 119, "vgg11": 9, "tf_efficientnet_b0": 64,
-    "beit_base_patch16_224": 0,
+    "beit_base_patch16_224": 36,
 }  # fmt: skip
 
 
@@ -406,18 +406,18 @@ def train_one_step(make: Callable[[], nn.Module], expected: int, size: int) -> N
     assert len(report.converted) == expected
     assert len(report.converted) == sum(isinstance(m, ExpanderLayer) for m in sparse.modules())
     for layer in report.converted:
-        assert 4 <= layer.compression < 5.2  # D is rounded down, so never less than asked
+        assert 4 <= layer.compression < 8  # D is rounded down: 6 inputs become 1
     y = sparse.train()(torch.randn(2, 3, size, size))
     y = y if isinstance(y, Tensor) else y.logits
-    before = next(p for p in sparse.parameters() if p.requires_grad).detach().clone()
+    before = [p.detach().clone() for p in sparse.parameters()]
     optimizer = torch.optim.SGD(sparse.parameters(), 0.01)
     nn.functional.cross_entropy(y, torch.tensor([1, 2])).backward()
     unused = [n for n, p in sparse.named_parameters() if p.requires_grad and p.grad is None]
     assert not [name for name in unused if "aux" not in name.lower()]
     optimizer.step()
-    after = next(p for p in sparse.parameters() if p.requires_grad)
-    assert torch.isfinite(after).all()
-    assert not torch.equal(before, after)
+    after = [p.detach() for p in sparse.parameters()]
+    assert all(torch.isfinite(p).all() for p in after)
+    assert not all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
 @pytest.mark.slow

@@ -39,24 +39,40 @@ def conv_call(**changes: object) -> ops.Call:
     return ops.Call(**{**arguments, **changes})
 
 
-def test_auto_takes_the_first_that_fits() -> None:
-    assert ops.choose(linear_call()).name == ops.list_backends()[0]
+def test_every_backend_can_be_asked_for() -> None:
     for name in ops.list_backends():
         assert ops.choose(linear_call(), name).name == name
+        assert f"-> {name}" in ops.explain(linear_call(), name)
+
+
+def test_auto_takes_the_smaller_copy() -> None:
+    # 8 inputs, 6 outputs, degree 2: a row gathers 12 inputs, a dense weight has 48 entries.
+    for rows, taken in ((1, "gather"), (4, "gather"), (5, "masked"), (1000, "masked")):
+        call = linear_call(input=torch.ones(rows, 8))
+        assert ops.choose(call).name == taken
+        assert f"-> {taken}" in ops.explain(call)
+    assert "slow: it copies 60 inputs, a dense weight has 48 entries" in ops.explain(
+        linear_call(input=torch.ones(5, 8))
+    )
+    assert ops.choose(conv_call(input=torch.ones(1, 8, 6, 6))).name == "gather"  # 36 <= 4 * 9
+    assert ops.choose(conv_call(input=torch.ones(1, 8, 6, 7))).name == "masked"
 
 
 def test_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     picky = ops.Backend(
-        "picky", "never fits", lambda call: ["too wide", "too tall"], lambda c: 1 / 0
+        "picky", "never fits", lambda call: call.input, lambda call: ["too wide", "too tall"]
     )
-    monkeypatch.setattr(_dispatch, "BACKENDS", (picky, *_dispatch.BACKENDS))
-    assert ops.choose(linear_call()).name == "masked"
+    slow = ops.Backend("slow", "fits", lambda call: call.input, why_slow=lambda call: ["is slow"])
+    monkeypatch.setattr(_dispatch, "BACKENDS", (picky, slow, *_dispatch.BACKENDS))
+    assert ops.choose(linear_call()).name == "gather"
     with pytest.raises(ValueError, match="'picky' cannot run this call: too wide; too tall"):
         ops.run(linear_call(), "picky")
+    assert ops.choose(linear_call(), "slow") is slow
     table = ops.explain(linear_call())
     assert "picky      never fits                           no: too wide; too tall" in table
-    assert "-> masked" in table
-    monkeypatch.setattr(_dispatch, "BACKENDS", (picky,))
+    assert "slow       fits                                 slow: is slow" in table
+    assert "-> gather" in table
+    monkeypatch.setattr(_dispatch, "BACKENDS", (picky, slow))
     with pytest.raises(ValueError, match=r"(?s)no backend can run this call:.*too wide"):
         ops.run(linear_call())
 
