@@ -54,3 +54,7 @@ class Stream:
     def words(self, size: int) -> NDArray[np.uint64]:
         """Draw `size` raw 64-bit words."""
         return self._bits.random_raw(size)
+
+    def permutation(self, size: int) -> NDArray[np.int64]:
+        """Draw a uniformly random order of range(size), by sorting raw words."""
+        return np.argsort(self.words(size), kind="stable").astype(np.int64)

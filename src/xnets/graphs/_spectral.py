@@ -1,0 +1,269 @@
+"""Singular values of the biadjacency matrix: all of them, or the two that matter.
+
+The second singular value of a bipartite graph is what the second eigenvalue is of other graphs.
+(The eigenvalues of the whole graph are the singular values and their negatives, so that a checker
+for other graphs finds -D and calls no bipartite graph an expander.) Blocks cost nothing: the
+singular values of A (x) J, with J the all-ones matrix of (b_out, b_in), are those of A times
+sqrt(b_out b_in), and 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._seed import Stream
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+FloatArray = NDArray[np.float64]
+
+DENSE_LIMIT = 1024  # base vertices on the smaller side up to which all singular values are computed
+_RELATIVE_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The two largest singular values, and the norm of the deviation from the mean.
+
+    Args:
+        first: The largest singular value.
+        second: The next one, counted with multiplicity; 0 if there is no other.
+        deviation: The largest singular value of A - c J, where c is the density: the constant of
+            the mixing lemma, equal to `second` if the graph is biregular.
+        error: A bound on the distance of each number from a true singular value of its matrix.
+        method: "dense" (all singular values were computed) or "iterative" (Lanczos).
+    """
+
+    first: float
+    second: float
+    deviation: float
+    error: float
+    method: str
+
+    @property
+    def gap(self) -> float:
+        """The spectral gap 1 - second / first, 0 for a graph without edges."""
+        difference = self.first - self.second
+        return difference / self.first if difference > self.error else 0.0
+
+
+def singular_values(graph: BipartiteGraph) -> FloatArray:
+    """Compute all singular values of the biadjacency matrix, by a dense decomposition.
+
+    Args:
+        graph: The graph; the cost is cubic in the smaller side of its base.
+
+    Returns:
+        All min(num_in, num_out) singular values, decreasing.
+
+    Examples:
+        >>> from xnets.graphs import make_graph
+        >>> singular_values(make_graph("complete", 6, 4, block=(2, 2))).round(6)
+        array([4.898979, 0.      , 0.      , 0.      ])
+    """
+    values = _dense_values(graph.base.biadjacency().toarray()) * _scale(graph)
+    padded = np.zeros(min(graph.num_in, graph.num_out))
+    padded[: len(values)] = values
+    return padded
+
+
+def leading_singular_values(graph: BipartiteGraph, *, exact: bool | None = None) -> Leading:
+    """Compute the two largest singular values and the mixing constant.
+
+    Small graphs are decomposed densely. Large ones are split into connected components, whose
+    largest singular values are simple (Perron, Frobenius), and go through Lanczos iterations from
+    a seeded start; of a biregular component the largest is known and projected out. The error
+    bound is the residual's. Lanczos values never exceed the true ones, and miss the largest with
+    probability 0 over the start.
+
+    Args:
+        graph: The graph.
+        exact: True for the dense decomposition whatever the size, False for the iteration; by
+            default, dense up to 1024 base vertices on the smaller side.
+
+    Returns:
+        The values, with an error bound.
+
+    Examples:
+        >>> from xnets.graphs import make_graph
+        >>> leading = leading_singular_values(make_graph("grouped", 64, 64, compression=4))
+        >>> leading.first, leading.second, leading.gap
+        (16.0, 16.0, 0.0)
+    """
+    matrix = graph.base.biadjacency()
+    if exact is None:
+        exact = min(matrix.shape) <= DENSE_LIMIT
+    found = _dense_leading(matrix) if exact else _iterative_leading(matrix)
+    scale = _scale(graph)
+    return Leading(
+        first=found.first * scale,
+        second=found.second * scale,
+        deviation=found.deviation * scale,
+        error=found.error * scale,
+        method=found.method,
+    )
+
+
+def ramanujan_bound(fan_in: float, fan_out: float) -> float:
+    """The biregular Ramanujan bound sqrt(fan_in - 1) + sqrt(fan_out - 1).
+
+    No infinite family of connected graphs of these degrees stays below any smaller number (Feng,
+    Li, "Spectra of hypergraphs and applications", 1996), which makes the bound the best possible.
+
+    Args:
+        fan_in: The degree of every output, at least 1.
+        fan_out: The degree of every input, at least 1.
+
+    Returns:
+        What the second singular value of a Ramanujan graph does not exceed.
+
+    Examples:
+        >>> ramanujan_bound(5, 10)
+        5.0
+    """
+    return math.sqrt(fan_in - 1) + math.sqrt(fan_out - 1)
+
+
+def is_within(value: float, bound: float) -> bool:
+    """Whether value <= bound, but for rounding: many explicit graphs meet their bound exactly."""
+    return value <= bound * (1 + _RELATIVE_TOLERANCE) + 1e-12
+
+
+def is_exactly_biregular(graph: BipartiteGraph) -> bool:
+    """Whether all fan-ins are one number, all fan-outs are one number, and there are edges.
+
+    Stricter than `BipartiteGraph.is_biregular`, which lets fan-outs differ by 1.
+    """
+    return (
+        len(graph.indices) > 0
+        and graph.degree is not None
+        and int(graph.fan_out.min()) == int(graph.fan_out.max())
+    )
+
+
+def _scale(graph: BipartiteGraph) -> float:
+    return math.sqrt(graph.block[0] * graph.block[1])
+
+
+# --- dense ---------------------------------------------------------------------------------------
+
+
+def _dense_values(matrix: FloatArray) -> FloatArray:
+    values = np.linalg.svd(matrix, compute_uv=False).astype(np.float64)
+    values[values <= _rounding(matrix.shape, float(values[0]))] = 0
+    return values
+
+
+def _rounding(shape: tuple[int, ...], first: float) -> float:
+    return float(max(shape) * np.finfo(np.float64).eps * first)
+
+
+def _dense_leading(matrix: scipy.sparse.csr_array) -> Leading:
+    dense = matrix.toarray()
+    values = _dense_values(dense)
+    first, second = float(values[0]), float(values[1]) if len(values) > 1 else 0.0
+    deviation = second
+    if not _regular(matrix):
+        deviation = float(np.linalg.norm(dense - dense.mean(), ord=2))
+    return Leading(first, second, deviation, _rounding(matrix.shape, first), "dense")
+
+
+def _regular(matrix: scipy.sparse.csr_array) -> bool:
+    rows, columns = matrix.sum(axis=1), matrix.sum(axis=0)
+    return bool(np.all(rows == rows[0]) and np.all(columns == columns[0]))
+
+
+# --- iterative -----------------------------------------------------------------------------------
+
+
+def _iterative_leading(matrix: scipy.sparse.csr_array) -> Leading:
+    if matrix.nnz == 0:
+        return Leading(0.0, 0.0, 0.0, 0.0, "iterative")
+    values, error = [0.0, 0.0], 0.0
+    for component in split_components(matrix):
+        first, second, off = _component_leading(component)
+        values += [first, second]
+        error = max(error, off)
+    first, second = sorted(values, reverse=True)[:2]
+    deviation = second
+    if not _regular(matrix):
+        deviation, off = _lanczos(matrix, 1, uniform=matrix.nnz / math.prod(matrix.shape))[0]
+        error = max(error, off)
+    return Leading(first, second, deviation, error, "iterative")
+
+
+def split_components(matrix: scipy.sparse.csr_array) -> list[scipy.sparse.csr_array]:
+    """The biadjacency matrix of each connected component that has an edge."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, columns = matrix.shape
+    edges = matrix.tocoo()
+    out, into = edges.coords
+    joined = csr_array((edges.data, (out, into + rows)), shape=(rows + columns, rows + columns))
+    count, label = connected_components(joined, directed=False)
+    of_edge = label[out]
+    if len(np.unique(of_edge)) == 1 and count == 1:
+        return [matrix]
+    order = np.argsort(of_edge, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(of_edge[order])) + 1)
+    components = []
+    for part in parts:
+        kept_out, new_out = np.unique(out[part], return_inverse=True)
+        kept_in, new_in = np.unique(into[part], return_inverse=True)
+        shape = (len(kept_out), len(kept_in))
+        components.append(csr_array((np.ones(len(part)), (new_out, new_in)), shape=shape))
+    return components
+
+
+def _component_leading(matrix: scipy.sparse.csr_array) -> tuple[float, float, float]:
+    """(first, second, error) of a connected graph."""
+    rows, columns = matrix.shape
+    if matrix.nnz == rows * columns:
+        return math.sqrt(rows * columns), 0.0, 0.0
+    if min(rows, columns) <= DENSE_LIMIT // 4:
+        found = _dense_values(matrix.toarray())
+        return float(found[0]), float(found[1]), _rounding(matrix.shape, float(found[0]))
+    if _regular(matrix):
+        first = matrix.nnz / math.sqrt(rows * columns)
+        ((second, error),) = _lanczos(matrix, 1, uniform=matrix.nnz / (rows * columns))
+        return first, second, error
+    (first, error_1), (second, error_2) = _lanczos(matrix, 2)
+    return first, second, max(error_1, error_2)
+
+
+def _lanczos(
+    matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
+) -> list[tuple[float, float]]:
+    """The `count` largest singular values of A - uniform * J, each with its error bound."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T.tocsr()
+    transposed = matrix.T.tocsr()
+    size = matrix.shape[0]
+
+    def gram(vector: FloatArray) -> FloatArray:
+        inner = transposed @ vector - uniform * vector.sum()
+        image: FloatArray = matrix @ inner - uniform * inner.sum()
+        return image
+
+    operator: Any = LinearOperator((size, size), matvec=gram, dtype=np.float64)
+    start = (Stream(0).words(size) >> np.uint64(11)) / 2.0**53 - 0.5
+    width = min(size, max(48, 4 * count))
+    eigenvalues, vectors = eigsh(operator, k=count, which="LA", v0=start, ncv=width, tol=1e-11)
+    found = []
+    for eigenvalue, vector in zip(eigenvalues[::-1], vectors.T[::-1], strict=True):
+        residual = float(np.linalg.norm(gram(vector) - eigenvalue * vector))
+        value = math.sqrt(max(float(eigenvalue), 0.0))
+        # Some eigenvalue of the Gram matrix is within the residual of this one.
+        error = residual / value if value else math.sqrt(residual)
+        found.append((value, error + _rounding(matrix.shape, value)))
+    return found
