@@ -53,10 +53,10 @@ def lift_graph(
 
     Examples:
         >>> lift_graph(6, 4, degree=3, kind="cyclic").mask().astype(int)
-        array([[0, 1, 1, 0, 0, 1],
-               [1, 0, 0, 1, 1, 0],
-               [0, 1, 1, 0, 1, 0],
-               [1, 0, 0, 1, 0, 1]])
+        array([[0, 1, 1, 0, 1, 0],
+               [1, 0, 0, 1, 0, 1],
+               [1, 0, 0, 1, 0, 1],
+               [0, 1, 1, 0, 1, 0]])
     """
     if kind not in KINDS:
         raise ValueError(f"`kind` (={kind!r}) must be one of {', '.join(map(repr, KINDS))}")

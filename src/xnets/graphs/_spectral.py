@@ -94,7 +94,7 @@ def leading_singular_values(graph: BipartiteGraph, *, exact: bool | None = None)
     Examples:
         >>> from xnets.graphs import make_graph
         >>> leading = leading_singular_values(make_graph("grouped", 64, 64, compression=4))
-        >>> leading.first, leading.second, leading.gap
+        >>> round(leading.first, 9), round(leading.second, 9), leading.gap
         (16.0, 16.0, 0.0)
     """
     matrix = graph.base.biadjacency()
