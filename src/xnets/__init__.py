@@ -1,0 +1,16 @@
+"""xnets: deep expander networks for PyTorch.
+
+Sparse layers whose connections are expander graphs: fixed before training, provably well connected.
+"""
+
+from importlib.metadata import version as _version
+
+from xnets import graphs as graphs
+from xnets import nn as nn
+from xnets import ops as ops
+from xnets.convert import ConversionReport as ConversionReport
+from xnets.convert import convert as convert
+from xnets.count import Count as Count
+from xnets.count import count as count
+
+__version__ = _version("xnets")

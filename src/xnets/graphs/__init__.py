@@ -32,9 +32,12 @@ from xnets.graphs._random import random_fan_out_graph as random_fan_out_graph
 from xnets.graphs._random import random_graph as random_graph
 from xnets.graphs._random import released_graph as released_graph
 from xnets.graphs._seed import Seed as Seed
+from xnets.graphs._seed import spawn_seeds as spawn_seeds
+from xnets.graphs._size import degree_for as degree_for
 from xnets.graphs._spectral import leading_singular_values as leading_singular_values
 from xnets.graphs._spectral import ramanujan_bound as ramanujan_bound
 from xnets.graphs._spectral import singular_values as singular_values
 from xnets.graphs._structured import complete_graph as complete_graph
 from xnets.graphs._structured import grouped_graph as grouped_graph
 from xnets.graphs._structured import shuffled_graph as shuffled_graph
+from xnets.graphs._union import disjoint_union as disjoint_union

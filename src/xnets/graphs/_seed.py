@@ -58,3 +58,20 @@ class Stream:
     def permutation(self, size: int) -> NDArray[np.int64]:
         """Draw a uniformly random order of range(size), by sorting raw words."""
         return np.argsort(self.words(size), kind="stable").astype(np.int64)
+
+
+def spawn_seeds(seed: Seed, count: int) -> list[int]:
+    """Turn one seed into `count` independent ones.
+
+    Args:
+        seed: An int >= 0 or a numpy Generator.
+        count: How many seeds.
+
+    Returns:
+        Ints below 2^64, the same for the same seed.
+
+    Examples:
+        >>> spawn_seeds(0, 3) == spawn_seeds(0, 3) != spawn_seeds(1, 3)
+        True
+    """
+    return [int(word) for word in Stream(seed).words(count)]

@@ -1,0 +1,151 @@
+"""Which layers of a model can become expander layers, and why the others are left alone."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from xnets._run_once import run_once
+from xnets.nn import ExpanderLayer
+
+Dense = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FUSED = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+
+def check_model(model: Any) -> None:
+    """Raise unless `model` is a module that can be copied with some layers exchanged."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    wrapped = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.jit.ScriptModule)
+    if isinstance(model, wrapped) or hasattr(model, "_orig_mod"):
+        raise TypeError(
+            f"`model` is a {type(model).__name__}: convert the model first, then wrap, script or "
+            "compile it"
+        )
+
+
+def find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules that own a weight of two or more dimensions, in order of registration."""
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if isinstance(module, (*DENSE, ExpanderLayer)) or (weight is not None and weight.dim() > 1):
+            yield name, module
+
+
+def find_ends(model: nn.Module, layers: list[nn.Module], example_input: Any) -> dict[int, str]:
+    """The first and the last of torch's layers, by id, with the reason to leave them alone.
+
+    Args:
+        model: The model.
+        layers: All its layers, in order of registration, which decides without an example.
+        example_input: Run the model on this to find the order of execution, unless None.
+    """
+    order = [layer for layer in layers if isinstance(layer, DENSE)]
+    if example_input is not None:
+        order = _execution_order(model, order, example_input) or order
+    if not order or order == [model]:
+        return {}
+    return {id(order[-1]): "last layer", id(order[0]): "first layer"}
+
+
+def _execution_order(model: nn.Module, layers: list[Dense], example_input: Any) -> list[Dense]:
+    called: list[Dense] = []
+    hooks = [layer.register_forward_pre_hook(lambda m, _: called.append(m)) for layer in layers]
+    try:
+        run_once(model, example_input)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
+def tied_weights(model: nn.Module) -> dict[int, str]:
+    """For each module whose weight another module holds too: the reason to leave it alone."""
+    holders: dict[int, list[tuple[str, nn.Module]]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append((name, module))
+    return {
+        id(module): f"its parameters are tied to {other!r}"
+        for shared in holders.values()
+        for _, module in shared
+        for other, holder in shared
+        if holder is not module
+    }
+
+
+def weights_read_by_parents(model: nn.Module) -> dict[int, str]:
+    """For each layer whose weight its parent's code reads: the reason to leave it alone.
+
+    A parent that passes `self.child.weight` to a function, as torchvision's Swin does, expects the
+    dense shape. Its methods' bytecode shows it; initialisation does not count.
+    """
+    reasons = {}
+    for parent in model.modules():
+        if isinstance(parent, _FUSED):  # reads them only on a fast path, which convert turns off
+            continue
+        read = _weights_read(type(parent))  # type: ignore[arg-type]
+        for child_name, child in parent.named_children():
+            if child_name in read:
+                reasons[id(child)] = f"{type(parent).__name__} reads its weight directly"
+    return reasons
+
+
+@lru_cache
+def _weights_read(parent: type[nn.Module]) -> frozenset[str]:
+    """The names n for which a method of a class reads self.n.weight."""
+    names = set()
+    for cls in parent.__mro__:
+        if cls is nn.Module:
+            break
+        for name, method in vars(cls).items():
+            if isinstance(method, FunctionType) and "init" not in name and "reset" not in name:
+                steps = [step.argval for step in dis.get_instructions(method)]
+                names |= {
+                    child for child, attribute in pairwise(steps) if attribute == "weight"
+                } & {step for step in steps if isinstance(step, str)}
+    return frozenset(names)
+
+
+def why_leave(layer: nn.Module, compression: float) -> str:
+    """Why a layer cannot be converted whatever the graph; "" if it can."""
+    kind = type(layer)
+    if isinstance(layer, ExpanderLayer):
+        return "already an expander layer"
+    if not isinstance(layer, DENSE):
+        return f"{kind.__name__} has no expander version"
+    if kind.__name__.startswith("Lazy"):
+        return "it has no weight yet: run the model once first"
+    if "weight" not in layer._parameters:
+        return "its weight is computed from other parameters (pruned or reparametrised)"
+    if kind not in DENSE:
+        base = next(base for base in DENSE if isinstance(layer, base))
+        return f"{kind.__name__} is not torch's own {base.__name__} and may compute something else"
+    groups = getattr(layer, "groups", 1)
+    if groups > 1:
+        return "depthwise" if groups == layer.in_channels else f"grouped (groups={groups})"
+    num_in, _ = layer_size(layer)
+    if num_in < compression:
+        return f"too small: {num_in} inputs are fewer than the compression"
+    return ""
+
+
+def layer_size(layer: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a layer's weight."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, DENSE[1:]):
+        return layer.in_channels, layer.out_channels
+    if isinstance(layer, ExpanderLayer):
+        return layer.num_in, layer.num_out
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[1], weight.shape[0]

@@ -1,0 +1,256 @@
+"""The command line: thin; every job is one call of the library."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from xnets._errors import UserError
+from xnets._suggest import unknown_name
+from xnets.graphs import list_families
+from xnets.models import list_models
+from xnets.ops import list_backends
+from xnets.train import Result, evaluate, get_recipe, list_recipes
+from xnets.train import train as run_recipe
+
+_LISTS = {
+    "recipes": list_recipes,
+    "models": list_models,
+    "families": list_families,
+    "backends": lambda: ["auto", *list_backends()],
+}
+
+
+class _Commands(TyperGroup):
+    """Answers a user's error with one line and exit code 2, and Ctrl-C with one line and 130.
+
+    Any other exception is a bug of ours and keeps its traceback.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Remember the command line as it was typed."""
+        ctx.meta["xnets.command"] = shlex.join(["xnets", *args])
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            _say(str(error) or "interrupted")
+            raise typer.Exit(130) from error
+        except BrokenPipeError:  # `xnets list models | head -1` is no error
+            raise
+        except (UserError, OSError) as error:
+            if os.environ.get("XNETS_DEBUG") == "1":
+                raise
+            _say(f"error: {_one_line(error)}")
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="xnets",
+    help="Deep expander networks: sparse, fixed, well connected layers for PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDir = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads this at run time, also under Python 3.10
+    typer.Option(help="Folder of the data set's files; nowhere else is looked then."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Number of CPU threads; torch's own choice by default."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
+
+
+def _examples(*lines: str) -> str:
+    # The \b keeps the help formatter from joining the lines.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xnets {version('xnets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=_examples(
+        "xnets train",
+        "xnets train digits --compression 8 --seed 1",
+        "xnets train fashion-mnist --data-dir ~/fashion --out my-run",
+    )
+)
+def train(
+    ctx: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="See `xnets list recipes`.")] = "digits",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Run folder, new or empty; runs/RECIPE/N, the next free number, by default."
+        ),
+    ] = None,
+    compression: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="How many times fewer edges than dense; 1 trains the dense network."),
+    ] = None,
+    family: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="How graphs are drawn; see `xnets list families`."),
+    ] = None,
+    block: Annotated[
+        Optional[tuple[int, int]],  # noqa: UP045
+        typer.Option(help="Outputs and inputs that share one edge of the graph.", metavar="OUT IN"),
+    ] = None,
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Passes over the training images."),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Images per step."),
+    ] = None,
+    lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Peak learning rate."),
+    ] = None,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Seed of graphs, weights and shuffle."),
+    ] = None,
+    backend: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="How expander layers compute; see `xnets list backends`."),
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network by a recipe and leave a run folder.
+
+    Values that are not given are the recipe's own.
+    """
+    _set_threads(threads)
+    chosen = get_recipe(
+        recipe,
+        compression=compression,
+        family=family,
+        block=block,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        backend=backend,
+    )
+    result = run_recipe(
+        chosen, out=out, data_dir=data_dir, device=device, command=ctx.meta["xnets.command"]
+    )
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
+    else:
+        _print_result(result)
+
+
+@app.command(
+    "eval",
+    epilog=_examples("xnets eval runs/digits/1", "xnets eval runs/digits/1/checkpoint.ckpt --json"),
+)
+def eval_(
+    run: Annotated[Path, typer.Argument(help="A run folder or a checkpoint file.")],
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the test accuracy of a trained network anew."""
+    _set_threads(threads)
+    accuracy = evaluate(run, data_dir=data_dir, device=device)
+    if as_json:
+        typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
+    else:
+        typer.echo(f"test accuracy {accuracy:.2%}")
+
+
+@app.command("list", epilog=_examples("xnets list recipes", "xnets list families --json"))
+def list_(
+    what: Annotated[str, typer.Argument(help=f"One of {', '.join(_LISTS)}.", metavar="WHAT")],
+    as_json: Json = False,
+) -> None:
+    """List the names that the other commands take, one a line."""
+    if what not in _LISTS:
+        raise UserError(unknown_name("list", what, _LISTS))
+    names = _LISTS[what]()
+    typer.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="xnets")
+
+
+def _print_result(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", title=f"{result.recipe.name}, compression {result.recipe.compression:g}")
+    for heading in ("this net", "dense twin", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_row("test accuracy", f"{result.test_accuracy:.2%}", "-", "")
+    for label, name in (("parameters", "params"), ("MACs per image", "macs"), ("bytes", "bytes")):
+        ours, dense = getattr(result.size, name), getattr(result.dense, name)
+        table.add_row(label, f"{ours:,}", f"{dense:,}", f"{dense / ours:.2f}")
+    table.add_row(
+        "expander layers",
+        *(f"{size.expander_layers} of {size.layers}" for size in (result.size, result.dense)),
+    )
+    console = Console()
+    console.print(table)
+    console.print(f"run folder: {result.folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise UserError(f"`threads` (={threads}) must be at least 1")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"xnets: {text}", err=True)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return " ".join(str(error).split())

@@ -1,0 +1,74 @@
+"""Algorithm 1 of the paper in pure torch: select each output's inputs, then convolve them.
+
+O_v = K_v * Mask_{N(v,1), ..., N(v,D)}(I). Multiplies num_edges weights and no more, runs wherever
+torch does and exports (an index_select and a grouped convolution), but holds D copies of the input
+channels for every base output.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xnets.ops._call import Call
+from xnets.ops._pattern import Pattern
+
+
+def why_not(call: Call) -> list[str]:
+    """Why gather cannot run this call: it always can."""
+    return []
+
+
+def run(call: Call) -> Tensor:
+    """Run the call by Algorithm 1."""
+    neighbors, weight = call.pattern.indices, call.weight
+    if not call.pattern.is_regular or call.pattern.max_degree == 0:
+        neighbors, weight = _pad_to_max_degree(call.pattern, call.weight)
+    selected = call.input.index_select(call.channel_dim, _inputs(neighbors, call.pattern.block[1]))
+    # Each base output has one neighbour list, shared by the b_out outputs of its block: a group.
+    groups, b_out = call.pattern.base_num_out, call.pattern.block[0]
+    if call.spatial == 0:
+        degree = selected.shape[-1] // groups
+        features = selected.view(*selected.shape[:-1], groups, degree)
+        kernels = weight.view(groups, b_out, degree)
+        output = torch.einsum("...gd,gbd->...gb", features, kernels).flatten(-2)
+        return output if call.bias is None else output + call.bias.to(output.dtype)
+    degree = selected.shape[call.channel_dim] // groups
+    kernels = weight.view(call.pattern.num_out, degree, *weight.shape[1:])
+    conv = (F.conv1d, F.conv2d, F.conv3d)[call.spatial - 1]
+    return conv(selected, kernels, call.bias, call.stride, call.padding, call.dilation, groups)
+
+
+def _inputs(base_inputs: Tensor, b_in: int) -> Tensor:
+    if b_in == 1:
+        return base_inputs
+    within_block = torch.arange(b_in, device=base_inputs.device, dtype=base_inputs.dtype)
+    return (base_inputs[:, None] * b_in + within_block).reshape(-1)
+
+
+def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours and weights as if every base output had `max_degree` inputs; the new ones weigh 0.
+
+    Returns:
+        Base inputs, shape (base outputs * max_degree,), and weights in canonical order.
+    """
+    b_out, b_in = pattern.block
+    rows, most = pattern.base_num_out, max(1, pattern.max_degree)
+    degree = pattern.indptr.diff()
+    step = torch.arange(most, device=degree.device)
+    present = step < degree[:, None]  # (rows, most)
+    base_edge = torch.where(present, pattern.indptr[:-1, None] + step, 0)
+    if pattern.indices.shape[0] == 0:
+        return base_edge.reshape(-1).int(), weight.new_zeros(
+            rows * b_out * most * b_in, *weight.shape[1:]
+        )
+    # Edge (row, r, j, c) lies after all earlier rows, then r rows of this block, then j blocks.
+    r = torch.arange(b_out, device=degree.device).view(b_out, 1, 1)
+    c = torch.arange(b_in, device=degree.device)
+    row_start = (pattern.indptr[:-1] * (b_out * b_in)).view(rows, 1, 1, 1)
+    edge = row_start + (r * degree.view(rows, 1, 1, 1) + step.view(most, 1)) * b_in + c
+    present = present.view(rows, 1, most, 1).expand(rows, b_out, most, b_in).reshape(-1)
+    padded = weight.index_select(0, torch.where(present, edge.reshape(-1), 0))
+    padded = torch.where(present.view(-1, *[1] * (weight.dim() - 1)), padded, 0)
+    return pattern.indices.index_select(0, base_edge.reshape(-1)), padded

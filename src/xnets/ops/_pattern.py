@@ -1,0 +1,111 @@
+"""What an op knows of a graph: index tensors, and the sizes that cannot be read off them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Pattern(NamedTuple):
+    """A bipartite graph as tensors: a base graph in CSR form by output, and its block.
+
+    Args:
+        indptr: Row pointers of the base graph, int32, shape (num_out / b_out + 1,).
+        indices: Base inputs of each base output, int32, shape (base edges,).
+        num_in: Number of inputs of the whole graph.
+        num_out: Number of outputs of the whole graph.
+        block: (b_out, b_in).
+        max_degree: The largest number of base inputs of a base output.
+        is_regular: Whether every base output has `max_degree` base inputs.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    num_in: int
+    num_out: int
+    block: tuple[int, int]
+    max_degree: int
+    is_regular: bool
+
+    @property
+    def num_edges(self) -> int:
+        """Edges of the whole graph, which is the first size of the weight."""
+        return self.indices.shape[0] * self.block[0] * self.block[1]
+
+    @property
+    def base_num_out(self) -> int:
+        """Outputs of the base graph: the outputs that have a neighbour list of their own."""
+        return self.num_out // self.block[0]
+
+
+def make_pattern(
+    indptr: Tensor, indices: Tensor, num_in: int, num_out: int, block: tuple[int, int] = (1, 1)
+) -> Pattern:
+    """Build a `Pattern`, reading the degrees off the tensors.
+
+    Args:
+        indptr: Row pointers of the base graph, shape (num_out / b_out + 1,), int32 or int64.
+        indices: Base inputs, shape (base edges,), increasing within a row.
+        num_in: Number of inputs of the whole graph.
+        num_out: Number of outputs of the whole graph.
+        block: (b_out, b_in).
+
+    Returns:
+        The pattern, on the tensors' device.
+
+    Examples:
+        >>> make_pattern(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4, 2).max_degree
+        2
+    """
+    low, high = torch.aminmax(indptr.diff())
+    max_degree = int(high)
+    return Pattern(
+        indptr.to(torch.int32),
+        indices.to(torch.int32),
+        num_in,
+        num_out,
+        block,
+        max_degree,
+        bool(low == max_degree),
+    )
+
+
+def edge_positions(pattern: Pattern, groups: int = 1) -> Tensor:
+    """Where each edge lies in the flattened dense weight (num_out, num_in / groups).
+
+    Args:
+        pattern: The graph; with groups > 1 its edges must stay within their group.
+        groups: torch's `groups`: the dense weight has only each output's own group of inputs.
+
+    Returns:
+        int64 positions in canonical edge order, shape (num_edges,).
+
+    Examples:
+        >>> pattern = make_pattern(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4, 2)
+        >>> edge_positions(pattern)
+        tensor([0, 3, 5])
+    """
+    b_out, b_in = pattern.block
+    width = pattern.num_in // groups
+    device = pattern.indices.device
+    output = torch.arange(pattern.num_out, device=device)
+    # Output v of group g starts at v * width, and its inputs are counted from g * width.
+    row_start = output * width - output // (pattern.num_out // groups) * width
+    within_block = torch.arange(b_in, device=device)
+    if pattern.is_regular:
+        rows, degree = pattern.base_num_out, pattern.max_degree
+        first_input = pattern.indices.view(rows, 1, degree, 1) * b_in
+        positions = row_start.view(rows, b_out, 1, 1) + first_input + within_block
+        return positions.reshape(-1)
+    base_degree = pattern.indptr.diff().repeat_interleave(b_out)  # of every output
+    num_rows_edges = pattern.indices.shape[0] * b_out
+    output_of = output.repeat_interleave(base_degree, output_size=num_rows_edges)
+    # Outputs of one block row read the same stretch of `indices`, one after the other.
+    row_end = base_degree.cumsum(0)
+    step = torch.arange(num_rows_edges, device=device) - (row_end - base_degree)[output_of]
+    base_edge = pattern.indptr[output_of // b_out] + step
+    first_input = pattern.indices[base_edge] * b_in
+    positions = (row_start[output_of] + first_input)[:, None] + within_block
+    return positions.reshape(-1)

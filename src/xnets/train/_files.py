@@ -1,0 +1,77 @@
+"""The run folder: made before anything is computed, never over the user's files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xnets._errors import UserError
+
+
+def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Path:
+    """Make the folder of a run and prove that it can be written.
+
+    Args:
+        name: The recipe's name; the default folder is runs/NAME/N with the next free number.
+        out: The folder to use instead; new, or empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If it holds files already, is a file, or cannot be written.
+    """
+    folder = Path("runs") / name if out is None else Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            folder = _next_number(folder)
+        elif any(folder.iterdir()):
+            raise UserError(f"the output folder {folder} is not empty; name a new one")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to the output folder {folder}: {reason}") from error
+    return folder
+
+
+def _next_number(parent: Path) -> Path:
+    taken = [int(p.name) for p in parent.iterdir() if p.name.isascii() and p.name.isdigit()]
+    number = max(taken, default=0) + 1
+    while True:
+        try:
+            (parent / str(number)).mkdir()
+        except FileExistsError:  # another run took it between the look and the mkdir
+            number += 1
+        else:
+            return parent / str(number)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all.
+
+    Args:
+        path: The file; it may exist.
+
+    Yields:
+        A path beside it to write to, renamed to `path` at the end.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "a.txt")) as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     [p.name for p in Path(folder).iterdir()]
+        ['a.txt']
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""The command line: what is printed where, and with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from xnets.cli import app
+from xnets.train import list_recipes
+
+FAST = ["--epochs", "1", "--batch-size", "256"]
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(a) for a in args], prog_name="xnets")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XNETS_DEBUG", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for child processes
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_train_then_eval(here):
+    trained = invoke("train", *FAST)
+    assert trained.exit_code == 0, trained.output
+    assert "dense twin" in trained.stdout
+    assert "parameters" in trained.stdout
+    assert trained.stdout.endswith("run folder: runs/digits/1\n")
+    assert "epoch 1/1" in trained.stderr
+    result = json.loads((here / "runs/digits/1/result.json").read_text())
+    assert result["command"] == "xnets train --epochs 1 --batch-size 256"
+
+    evaluated = invoke("eval", "runs/digits/1")
+    assert evaluated.exit_code == 0, evaluated.output
+    assert evaluated.stdout == f"test accuracy {result['test_accuracy']:.2%}\n"
+
+    as_json = invoke("eval", "runs/digits/1/checkpoint.ckpt", "--json")
+    assert json.loads(as_json.stdout)["test_accuracy"] == result["test_accuracy"]
+
+
+def test_train_json_is_all_there_is_on_standard_output(here):
+    trained = invoke(
+        "train", "digits", *FAST, "--json", "--out", "mine", "--compression", 2, "--family",
+        "grouped", "--block", 2, 4, "--seed", 3, "--lr", 0.02, "--backend", "gather",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    result = json.loads(trained.stdout)
+    assert result == json.loads((here / "mine/result.json").read_text())
+    recipe = result["recipe"]
+    assert recipe["block"] == [2, 4]
+    assert (recipe["compression"], recipe["family"], recipe["seed"]) == (2, "grouped", 3)
+    assert (recipe["lr"], recipe["backend"]) == (0.02, "gather")
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("recipes", "digits"), ("models", "convnet"), ("families", "random"), ("backends", "auto")],
+)
+def test_list(what, name):
+    assert name in invoke("list", what).stdout.splitlines()
+    assert name in json.loads(invoke("list", what, "--json").stdout)
+
+
+def test_version():
+    from importlib.metadata import version
+
+    assert invoke("--version").stdout == f"xnets {version('xnets')}\n"
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "list"])
+def test_every_help_has_an_example(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"\n    xnets {command} " in result.stdout
+    assert "\\b" not in result.stdout
+    assert "\b" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "digts"], "unknown recipe 'digts'; did you mean 'digits'? known: digits, "),
+        (["train", "--family", "randon"], "unknown family 'randon'; did you mean 'random' or"),
+        (["train", "--backend", "mask"], "unknown backend 'mask'; did you mean 'masked'?"),
+        (["train", "--compression", "0.5"], "`compression` (=0.5) must be at least 1"),
+        (["train", "--epochs", "0"], "`epochs` (=0) must be at least 1"),
+        (["train", "--lr", "nan"], "`lr` (=nan) must be above 0"),
+        (["train", "--seed", "-1"], "`seed` (=-1) must be at least 0"),
+        (["train", "--batch-size", "99999"], "`batch_size` (=99999) must be at most the number"),
+        (["train", "--block", "5", "5"], "no layer of model 'convnet' can be thinned so: `block`"),
+        (["train", "--threads", "0"], "`threads` (=0) must be at least 1"),
+        (["train", "--device", "tpu"], "`device` (='tpu') must be one of auto, cpu, cuda"),
+        (["train", "--data-dir", "x"], "the digits come with scikit-learn"),
+        (["train", "fashion-mnist", "--data-dir", "x"], "looked in x; get the data with `apt inst"),
+        (["train", "--out", "full"], "the output folder full is not empty; name a new one"),
+        (["train", "--out", "file"], "cannot write to the output folder file: File exists"),
+        (["eval", "none"], "no such file or folder: none"),
+        (["eval", "full"], "full is no finished run: it holds no checkpoint.ckpt"),
+        (["eval", "file"], "file is not an xnets checkpoint"),
+        (["list", "recipe"], "unknown list 'recipe'; did you mean 'recipes'?"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(args, message, here):
+    (here / "full").mkdir()
+    (here / "full" / "mine.txt").write_text("mine")
+    (here / "file").write_text("mine")
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("xnets: error: ")
+    assert message in result.stderr
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--epoch", "3"], "No such option: --epoch"),
+        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["train", "--block", "5"], "requires 2 arguments"),
+        (["eval"], "Missing argument"),
+    ],
+)
+def test_usage_errors_are_short(args, message):
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") <= 4
+    assert "Traceback" not in result.stderr
+
+
+def test_debugging_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("XNETS_DEBUG", "1")
+    result = invoke("train", "digts")
+    assert isinstance(result.exception, ValueError)
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("xnets.cli.run_recipe", broken)
+    result = invoke("train")
+    assert isinstance(result.exception, ValueError)
+    assert "xnets: error" not in result.stderr
+
+
+def test_a_full_disk_is_one_line(monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "result.json")
+
+    monkeypatch.setattr("xnets.cli.run_recipe", full)
+    result = invoke("train")
+    assert result.exit_code == 2
+    assert result.stderr == "xnets: error: No space left on device: result.json\n"
+
+
+def test_importing_the_command_line_loads_nothing_heavy():
+    heavy = [
+        "lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "sklearn",
+        "tensorboard", "triton",
+    ]  # fmt: skip
+    code = f"import sys, xnets.cli; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one child")
+def test_ctrl_c_keeps_what_is_done(here):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from xnets.cli import main; main()",
+         "train", "--epochs", "500", "--batch-size", "256", "--out", "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    header, first = process.stderr.readline(), process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert header.endswith("run folder run\n")
+    assert first.startswith("epoch   1/500")
+    assert process.returncode == 130
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("xnets: interrupted after ")
+    assert last.endswith("epochs; what is done is in run")
+    assert "Traceback" not in err
+    assert invoke("eval", "run").exit_code == 0
+    assert (here / "run/metrics.csv").exists()
+    assert not list((here / "run").glob(".*"))
+
+
+def test_threads_reach_torch():
+    assert invoke("train", *FAST, "--threads", 2, "--json").exit_code == 0
+    assert torch.get_num_threads() == 2
+
+
+def test_list_covers_every_recipe():
+    assert invoke("list", "recipes").stdout.split() == list_recipes()

@@ -1,0 +1,77 @@
+"""Recipes: names, overrides, checks, the way to plain values and back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from xnets.train import Recipe, get_recipe, list_recipes, register_recipe
+
+
+def test_known_recipes_use_expander_networks():
+    assert list_recipes() == ["digits", "fashion-mnist"]
+    for name in list_recipes():
+        recipe = get_recipe(name)
+        assert recipe.name == name
+        assert recipe.compression == 4
+        assert recipe.epochs <= 10 or name == "digits"
+
+
+def test_overrides_change_only_what_is_given():
+    recipe = get_recipe("digits")
+    changed = get_recipe("digits", epochs=3, block=(4, 1), lr=None)
+    assert (changed.epochs, changed.block, changed.lr) == (3, (4, 1), recipe.lr)
+    assert dataclasses.replace(changed, epochs=recipe.epochs, block=(1, 1)) == recipe
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        get_recipe("digits").epochs = 3
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
+def test_plain_values_and_back(name):
+    recipe = get_recipe(name, block=(2, 4), compression=2)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_unknown_recipe_suggests_the_closest():
+    with pytest.raises(ValueError, match=r"unknown recipe 'fashion'; did you mean 'fashion-mnist'"):
+        get_recipe("fashion")
+    with pytest.raises(ValueError, match=r"unknown recipe field 'epoch'; did you mean 'epochs'"):
+        get_recipe("digits", epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, r"`epochs` \(=0\) must be at least 1"),
+        ("epochs", 1.5, r"`epochs` \(=1.5\) must be an integer"),
+        ("batch_size", -1, r"`batch_size` \(=-1\) must be at least 1"),
+        ("seed", -1, r"`seed` \(=-1\) must be at least 0"),
+        ("seed", True, r"`seed` \(=True\) must be an integer"),
+        ("lr", 0.0, r"`lr` \(=0.0\) must be above 0 and finite"),
+        ("lr", float("nan"), r"`lr` \(=nan\) must be above 0 and finite"),
+        ("lr", "fast", r"`lr` \(='fast'\) must be a number"),
+        ("compression", 0.5, r"`compression` \(=0.5\) must be at least 1 and finite"),
+        ("compression", float("inf"), r"`compression` \(=inf\) must be at least 1 and finite"),
+        ("weight_decay", -0.1, r"`weight_decay` \(=-0.1\) must be at least 0"),
+        ("warmup", 1, r"`warmup` \(=1\) must be between 0 and 1"),
+        ("label_smoothing", 1, r"`label_smoothing` \(=1\) must be at least 0 and below 1"),
+        ("shift", -1, r"`shift` \(=-1\) must be at least 0"),
+        ("block", 4, r"`block` \(=4\) must be a pair of integers"),
+        ("block", (4, 0), r"`block` \(=0\) must be at least 1"),
+        ("dataset", "digit", r"unknown dataset 'digit'; did you mean 'digits'"),
+        ("model", "convnets", r"unknown model 'convnets'; did you mean 'convnet'"),
+        ("family", "Randm", r"unknown family 'Randm'; did you mean 'random'"),
+        ("backend", "gahter", r"unknown backend 'gahter'; did you mean 'gather'"),
+    ],
+)
+def test_bad_values_are_refused_before_anything_runs(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        get_recipe("digits", **{field: value})
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(ValueError, match=r"a recipe named 'digits' is registered already"):
+        register_recipe(lambda: get_recipe("digits"))
