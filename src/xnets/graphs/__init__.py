@@ -31,6 +31,9 @@ from xnets.graphs._ramanujan import ramanujan_graph as ramanujan_graph
 from xnets.graphs._random import random_fan_out_graph as random_fan_out_graph
 from xnets.graphs._random import random_graph as random_graph
 from xnets.graphs._random import released_graph as released_graph
+from xnets.graphs._rewire import Rewired as Rewired
+from xnets.graphs._rewire import RewireReport as RewireReport
+from xnets.graphs._rewire import rewire as rewire
 from xnets.graphs._seed import Seed as Seed
 from xnets.graphs._seed import spawn_seeds as spawn_seeds
 from xnets.graphs._size import degree_for as degree_for

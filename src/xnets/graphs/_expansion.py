@@ -39,13 +39,14 @@ class Mixing:
         constant: No pair of sets deviates by more than constant * sqrt(|S| |T|), in a biregular
             graph even times sqrt((1 - |S|/n) (1 - |T|/m)).
         sampled: The largest constant that the sampled pairs of sets needed.
-        sampled_share: The largest deviation of the samples, as a share of the expected edges.
+        sampled_half: The largest deviation where both sets were half of their sides, as a share
+            of the expected edges.
         samples: The number of pairs that were sampled.
     """
 
     constant: float
     sampled: float
-    sampled_share: float
+    sampled_half: float
     samples: int
 
 
@@ -188,7 +189,7 @@ def sample_mixing(
     stream = Stream(seed)
     b_out, b_in = graph.block
     base_out = np.repeat(np.arange(graph.base_shape[0]), np.diff(graph.indptr))
-    sampled = sampled_share = 0.0
+    sampled = sampled_half = 0.0
     for sample in range(samples):
         share = 2.0 ** -(1 + sample % 4)
         sizes = [max(1, int(n * share)) for n in (graph.num_in, graph.num_out)]
@@ -204,5 +205,6 @@ def sample_mixing(
         unit = mixing_bound(graph, 1.0, *sizes)
         # Where the sets are everything, unit and deviation are both 0.
         sampled = max(sampled, deviation / unit if unit else 0.0)
-        sampled_share = max(sampled_share, deviation / expected if expected else 0.0)
-    return Mixing(constant, sampled, sampled_share, samples)
+        if share == 0.5 and expected:
+            sampled_half = max(sampled_half, deviation / expected)
+    return Mixing(constant, sampled, sampled_half, samples)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,29 @@ def _scale(graph: BipartiteGraph) -> float:
     return math.sqrt(graph.block[0] * graph.block[1])
 
 
+def second_singular_vectors(graph: BipartiteGraph) -> tuple[FloatArray, FloatArray]:
+    """Compute the vectors of the second singular value of the base graph.
+
+    Args:
+        graph: The graph; if the value is a multiple one, some vectors of it are returned.
+
+    Returns:
+        The vectors of the base outputs and of the base inputs.
+    """
+    matrix = graph.base.biadjacency()
+    rows, columns = matrix.shape
+    regular = _regular(matrix)
+    uniform = matrix.nnz / (rows * columns) if regular else 0.0
+    place = 0 if regular else 1
+    if min(rows, columns) <= DENSE_LIMIT // 4:
+        left, _, right = np.linalg.svd(matrix.toarray() - uniform, full_matrices=False)
+        if place < len(right):
+            return left[:, place], right[place]
+        return np.zeros(rows), np.zeros(columns)
+    found = _lanczos(matrix, place + 1, uniform=uniform)[place]
+    return found.left, found.right
+
+
 # --- dense ---------------------------------------------------------------------------------------
 
 
@@ -194,8 +217,8 @@ def _iterative_leading(matrix: scipy.sparse.csr_array) -> Leading:
     first, second = sorted(values, reverse=True)[:2]
     deviation = second
     if not _regular(matrix):
-        deviation, off = _lanczos(matrix, 1, uniform=matrix.nnz / math.prod(matrix.shape))[0]
-        error = max(error, off)
+        top = _lanczos(matrix, 1, uniform=matrix.nnz / math.prod(matrix.shape))[0]
+        deviation, error = top.value, max(error, top.error)
     return Leading(first, second, deviation, error, "iterative")
 
 
@@ -233,25 +256,37 @@ def _component_leading(matrix: scipy.sparse.csr_array) -> tuple[float, float, fl
         return float(found[0]), float(found[1]), _rounding(matrix.shape, float(found[0]))
     if _regular(matrix):
         first = matrix.nnz / math.sqrt(rows * columns)
-        ((second, error),) = _lanczos(matrix, 1, uniform=matrix.nnz / (rows * columns))
-        return first, second, error
-    (first, error_1), (second, error_2) = _lanczos(matrix, 2)
-    return first, second, max(error_1, error_2)
+        top = _lanczos(matrix, 1, uniform=matrix.nnz / (rows * columns))[0]
+        return first, top.value, top.error
+    one, two = _lanczos(matrix, 2)
+    return one.value, two.value, max(one.error, two.error)
 
 
-def _lanczos(
-    matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
-) -> list[tuple[float, float]]:
-    """The `count` largest singular values of A - uniform * J, each with its error bound."""
+class _Triple(NamedTuple):
+    """A singular value with its error bound and vectors, of the outputs and of the inputs."""
+
+    value: float
+    error: float
+    left: FloatArray
+    right: FloatArray
+
+
+def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0) -> list[_Triple]:
+    """The `count` largest singular values of A - uniform * J."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     if matrix.shape[0] > matrix.shape[1]:
-        matrix = matrix.T.tocsr()
+        found = _lanczos(matrix.T.tocsr(), count, uniform=uniform)
+        return [_Triple(t.value, t.error, left=t.right, right=t.left) for t in found]
     transposed = matrix.T.tocsr()
     size = matrix.shape[0]
 
+    def down(vector: FloatArray) -> FloatArray:
+        image: FloatArray = transposed @ vector - uniform * vector.sum()
+        return image
+
     def gram(vector: FloatArray) -> FloatArray:
-        inner = transposed @ vector - uniform * vector.sum()
+        inner = down(vector)
         image: FloatArray = matrix @ inner - uniform * inner.sum()
         return image
 
@@ -265,5 +300,6 @@ def _lanczos(
         value = math.sqrt(max(float(eigenvalue), 0.0))
         # Some eigenvalue of the Gram matrix is within the residual of this one.
         error = residual / value if value else math.sqrt(residual)
-        found.append((value, error + _rounding(matrix.shape, value)))
+        error += _rounding(matrix.shape, value)
+        found.append(_Triple(value, error, vector, down(vector) / (value or 1.0)))
     return found
