@@ -144,8 +144,8 @@ class Certificate:
         lines.append(
             (
                 "mixing",
-                f"constant {mixing.constant:.6g}; {mixing.samples} samples need {mixing.sampled:.4g}; "
-                f"halves deviate by {mixing.sampled_half:.2%}",
+                f"constant {mixing.constant:.6g}; {mixing.samples} samples need "
+                f"{mixing.sampled:.4g}; halves deviate by {mixing.sampled_half:.2%}",
             )
         )
         width = max(len(name) for name, _ in lines)

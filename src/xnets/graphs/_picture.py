@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xnets.graphs._bipartite import BipartiteGraph
-from xnets.graphs._spectral import DENSE_LIMIT, FloatArray, singular_values
+from xnets.graphs._spectral import DENSE_LIMIT, FloatArray, estimated_values, singular_values
 
 if TYPE_CHECKING:
     from xnets.graphs._certify import Certificate
@@ -46,16 +46,20 @@ def draw_certificate(certificate: Certificate, path: str | PathLike[str]) -> Non
     marks = [("first", certificate.first, "tab:blue"), ("second", certificate.second, "tab:orange")]
     if certificate.bound is not None:
         marks.append(("Ramanujan bound", certificate.bound, "tab:red"))
-    title = "Singular values"
     if min(graph.base_shape) <= 2 * DENSE_LIMIT:
-        values_axes.hist(_base_values(graph), bins=64, color="0.7", log=True)
+        title, values = "Singular values", singular_values(graph)[: min(graph.base_shape)]
+        weights = np.ones(len(values))
     else:
-        title += " (only the two largest computed)"
-        values_axes.set_yticks([])
-    for name, value, color in marks:
-        style = "--" if "bound" in name else "-"
-        values_axes.axvline(value, color=color, linestyle=style, label=f"{name} {value:.4g}")
-    values_axes.set(title=title, xlabel="singular value", ylabel="number")
+        title, (values, weights) = "Singular values, estimated", estimated_values(graph)
+    values_axes.hist(values, bins=64, weights=weights, color="0.7", log=True)
+    values_axes.set_ylim(bottom=0.5)
+    for (name, value, color), width, style in zip(marks, (4, 2, 2), ("-", "-", "--"), strict=False):
+        values_axes.axvline(
+            value, color=color, linewidth=width, linestyle=style, label=f"{name} {value:.4g}"
+        )
+    values_axes.set(
+        title=f"{title}, gap {certificate.gap:.3f}", xlabel="singular value", ylabel="number"
+    )
     values_axes.set_xlim(0, max(certificate.first * 1.05, 1))
     values_axes.legend(loc="upper center")
     figure.savefig(path)
@@ -84,8 +88,3 @@ def density_image(graph: BipartiteGraph, pixels: int = _PIXELS) -> FloatArray:
     wide = np.bincount(np.arange(graph.num_in) * width // graph.num_in)
     share: FloatArray = filled / np.outer(tall, wide)
     return share
-
-
-def _base_values(graph: BipartiteGraph) -> FloatArray:
-    """The singular values but for the zeros that come from blocks alone."""
-    return singular_values(graph)[: min(graph.base_shape)]

@@ -152,6 +152,50 @@ def _scale(graph: BipartiteGraph) -> float:
     return math.sqrt(graph.block[0] * graph.block[1])
 
 
+def estimated_values(
+    graph: BipartiteGraph, *, probes: int = 8, steps: int = 96
+) -> tuple[FloatArray, FloatArray]:
+    """Estimate how the singular values of a large base graph are distributed.
+
+    Stochastic Lanczos quadrature (Golub, Meurant, 1994; Lin, Saad, Yang, "Approximating spectral
+    densities of large matrices", 2016), times the square root of the block's size.
+
+    Args:
+        graph: The graph.
+        probes: The number of random start vectors.
+        steps: Lanczos steps from each.
+
+    Returns:
+        Singular values and how many of the base graph's each stands for.
+    """
+    matrix = graph.base.biadjacency()
+    matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T.tocsr()
+    size = matrix.shape[0]
+    transposed, steps = matrix.T.tocsr(), min(steps, size)
+    stream = Stream(0)
+    values, weights = [], []
+    for _ in range(probes):
+        basis = np.zeros((steps, size))
+        vector = _uniform(stream, size)
+        diagonal, beside = np.zeros(steps), np.zeros(steps)
+        for step in range(steps):
+            basis[step] = vector / np.linalg.norm(vector)
+            vector = matrix @ (transposed @ basis[step])
+            diagonal[step] = vector @ basis[step]
+            # Twice is enough (Kahan, Parlett): rounding would bring found directions back.
+            for _ in range(2):
+                vector -= basis[: step + 1].T @ (basis[: step + 1] @ vector)
+            beside[step] = np.linalg.norm(vector)
+            if beside[step] <= _rounding(matrix.shape, float(diagonal[0])):
+                diagonal, beside = diagonal[: step + 1], beside[: step + 1]
+                break
+        tridiagonal = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
+        eigenvalues, vectors = np.linalg.eigh(tridiagonal)
+        values.append(np.sqrt(np.maximum(eigenvalues, 0)))
+        weights.append(vectors[0] ** 2 * (size / probes))
+    return np.concatenate(values) * _scale(graph), np.concatenate(weights)
+
+
 def second_singular_vectors(graph: BipartiteGraph) -> tuple[FloatArray, FloatArray]:
     """Compute the vectors of the second singular value of the base graph.
 
@@ -291,7 +335,7 @@ def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
         return image
 
     operator: Any = LinearOperator((size, size), matvec=gram, dtype=np.float64)
-    start = (Stream(0).words(size) >> np.uint64(11)) / 2.0**53 - 0.5
+    start = _uniform(Stream(0), size)
     width = min(size, max(48, 4 * count))
     eigenvalues, vectors = eigsh(operator, k=count, which="LA", v0=start, ncv=width, tol=1e-11)
     found = []
@@ -303,3 +347,8 @@ def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
         error += _rounding(matrix.shape, value)
         found.append(_Triple(value, error, vector, down(vector) / (value or 1.0)))
     return found
+
+
+def _uniform(stream: Stream, size: int) -> FloatArray:
+    """Numbers in [-1/2, 1/2): a start for Lanczos."""
+    return (stream.words(size) >> np.uint64(11)).astype(np.float64) / 2.0**53 - 0.5
