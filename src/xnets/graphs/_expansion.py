@@ -12,7 +12,7 @@ from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._spectral import is_exactly_biregular
 
 _MASK_LIMIT = 1 << 26  # entries of a base mask that is written out for the search of small sets
-_SUBSETS_WORK = 1 << 24  # bytes of sets of neighbours that the search may hold
+_SUBSETS_WORK = 1 << 21  # bytes of sets of neighbours that the search may hold
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 

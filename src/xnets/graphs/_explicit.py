@@ -44,7 +44,7 @@ def margulis_graph(
         A graph of degree at most 8 blocks on both sides.
 
     Raises:
-        ValueError: If the sizes are not equal squares of m >= 3, or the degree is not 8.
+        ValueError: If the sizes are not equal squares of m >= 5, or the degree is not 8.
 
     Examples:
         >>> margulis_graph(256, 256)
@@ -53,8 +53,8 @@ def margulis_graph(
     rows, columns = base_shape(num_in, num_out, block)
     asked = asked_degree(num_in, num_out, degree, compression, block)
     side = math.isqrt(columns)
-    if rows != columns or side * side != columns or side < 3 or asked not in (None, 8):
-        possible = ((m * m, m * m, 8) for m in range(3, 2 * side + 5))
+    if rows != columns or side * side != columns or side < 5 or asked not in (None, 8):
+        possible = ((m * m, m * m, 8) for m in range(5, 2 * side + 8))
         raise ValueError(no_such_size("margulis", columns, rows, asked, block, possible))
     x, y = np.divmod(np.arange(columns), side)
     outputs = [

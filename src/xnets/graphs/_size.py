@@ -78,25 +78,25 @@ def degree_for(num_in: int, compression: float) -> int:
     return max(1, math.floor(num_in / compression))
 
 
-def nearest(possible: Iterable[int], asked: float, count: int = 2) -> str:
-    """The values closest to what was asked, as words for an error message.
+def nearest(possible: Iterable[int], asked: float) -> str:
+    """The values next to what was asked, below and above, as words for an error message.
 
     Args:
         possible: The values that would do.
         asked: The value that did not.
-        count: How many to name.
 
     Returns:
-        The closest values in increasing order; ties prefer the smaller.
+        The largest value below and the smallest above; one of them if there is no other.
 
     Examples:
-        >>> nearest([1, 2, 4, 8, 16], 6)
-        '4 and 8'
-        >>> nearest([3], 6)
-        '3'
+        >>> nearest([1, 2, 4, 8, 16], 10)
+        '8 and 16'
+        >>> nearest([1, 2], 10)
+        '2'
     """
-    closest = sorted(sorted(set(possible), key=lambda value: (abs(value - asked), value))[:count])
-    return " and ".join(map(str, closest))
+    values = sorted(possible)
+    below, above = [v for v in values if v <= asked][-1:], [v for v in values if v > asked][:1]
+    return " and ".join(map(str, below + above))
 
 
 def divisors(number: int) -> list[int]:

@@ -322,8 +322,12 @@ def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
     if matrix.shape[0] > matrix.shape[1]:
         found = _lanczos(matrix.T.tocsr(), count, uniform=uniform)
         return [_Triple(t.value, t.error, left=t.right, right=t.left) for t in found]
-    transposed = matrix.T.tocsr()
     size = matrix.shape[0]
+    if size <= 2 * count:  # too small for the iteration
+        left, values, right = np.linalg.svd(matrix.toarray() - uniform, full_matrices=False)
+        error = _rounding(matrix.shape, float(values[0]))
+        return [_Triple(float(values[i]), error, left[:, i], right[i]) for i in range(count)]
+    transposed = matrix.T.tocsr()
 
     def down(vector: FloatArray) -> FloatArray:
         image: FloatArray = transposed @ vector - uniform * vector.sum()
