@@ -25,7 +25,14 @@ from xnets._convert_rules import (
     why_leave,
 )
 from xnets._suggest import unknown_name
-from xnets.graphs import BipartiteGraph, degree_for, list_families, make_graph
+from xnets.graphs import (
+    BipartiteGraph,
+    check_block_sides,
+    check_seed,
+    degree_for,
+    list_families,
+    make_graph,
+)
 from xnets.nn import (
     ExpanderConv1d,
     ExpanderConv2d,
@@ -101,6 +108,10 @@ def convert(
     check_model(model)
     degree_for(1, compression)
     check_backend(backend)
+    check_seed(seed)
+    check_block_sides(block)
+    if where is not None and not callable(where):
+        raise TypeError(f"`where` must be callable with (name, module), got {where!r}")
     if init not in INITS:
         raise ValueError(unknown_name("init", init, INITS))
     if family not in list_families():
@@ -135,6 +146,10 @@ def convert(
             )
         )
     replaced = [(layer, memo[id(layer)]) for _, layer in layers if id(layer) in memo]
+    for module in model.modules():  # pruning keeps computed tensors, which deepcopy refuses
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
     # What deepcopy finds in its memo it does not copy: this puts the new layers wherever the old
     # ones are referred to, be it shared, held in a plain list, or as the root itself.
     converted = copy.deepcopy(model, memo)
@@ -257,4 +272,4 @@ def _turn_off_fast_paths(model: nn.Module) -> None:
 
 
 def _num_params(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(p.numel() for p in model.parameters() if not nn.parameter.is_lazy(p))

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from xnets._run_once import run_once
 from xnets._table import format_table
@@ -128,6 +127,8 @@ def count(model: nn.Module, example_input: Any) -> Count:
 
 def _count_macs(model: nn.Module, example_input: Any) -> dict[int, int]:
     """MACs of each module's own operations, by id(module)."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton where it is installed
+
     own: dict[int, int] = {}
     # A frame for each running module: [measured before it, measured inside its children].
     stack: list[list[int]] = []

@@ -117,13 +117,13 @@ def test_seeds() -> None:
     first, second = draw(generator), draw(generator)
     assert first != second
     assert first == draw(np.random.default_rng(5))
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     draw(7)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # the global one is untouched
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     with pytest.raises(ValueError, match=r"`seed` \(=-1\) must be at least 0"):
         draw(-1)
     for bad in (None, "0", 0.5, True):
-        with pytest.raises(TypeError, match="must be an int or a numpy.random.Generator"):
+        with pytest.raises(TypeError, match=r"must be an int or a numpy\.random\.Generator"):
             draw(bad)
 
 

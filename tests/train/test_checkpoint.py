@@ -125,6 +125,8 @@ def test_places_without_a_checkpoint(tmp_path, tiny_run):
         evaluate(tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^{tmp_path} is no finished run: it holds no checkp"):
         evaluate(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{os.devnull} is neither a file nor a folder$"):
+        evaluate(os.devnull)
     shutil.copy(tiny_run.folder / "result.json", tmp_path)
     with pytest.raises(ValueError, match=r"result.json is not an xnets checkpoint"):
         evaluate(tmp_path / "result.json")

@@ -4,6 +4,7 @@ numpy only at import.
 """
 
 from xnets.graphs._bipartite import BipartiteGraph as BipartiteGraph
+from xnets.graphs._bipartite import check_block_sides as check_block_sides
 from xnets.graphs._biregular import biregular_graph as biregular_graph
 from xnets.graphs._butterfly import butterfly_graph as butterfly_graph
 from xnets.graphs._butterfly import radix_graph as radix_graph
@@ -35,6 +36,7 @@ from xnets.graphs._rewire import Rewired as Rewired
 from xnets.graphs._rewire import RewireReport as RewireReport
 from xnets.graphs._rewire import rewire as rewire
 from xnets.graphs._seed import Seed as Seed
+from xnets.graphs._seed import check_seed as check_seed
 from xnets.graphs._seed import spawn_seeds as spawn_seeds
 from xnets.graphs._size import degree_for as degree_for
 from xnets.graphs._spectral import leading_singular_values as leading_singular_values

@@ -379,13 +379,18 @@ def check_size(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_block(block: Any, num_in: int, num_out: int) -> tuple[int, int]:
-    """Return `block` as a pair that divides the sizes, or raise."""
+def check_block_sides(block: Any) -> tuple[int, int]:
+    """Return `block` as a pair of sizes, or raise."""
     try:
         b_out, b_in = block
     except (TypeError, ValueError):
         raise TypeError(f"`block` (={block!r}) must be a pair (b_out, b_in)") from None
-    b_out, b_in = check_size("block[0]", b_out), check_size("block[1]", b_in)
+    return check_size("block[0]", b_out), check_size("block[1]", b_in)
+
+
+def check_block(block: Any, num_in: int, num_out: int) -> tuple[int, int]:
+    """Return `block` as a pair that divides the sizes, or raise."""
+    b_out, b_in = check_block_sides(block)
     for side, size_name, size in ((b_out, "num_out", num_out), (b_in, "num_in", num_in)):
         if size % side:
             fits = max(d for d in range(1, side) if size % d == 0)

@@ -35,12 +35,8 @@ class Stream:
         entropy: int | list[int]
         if isinstance(seed, np.random.Generator):
             entropy = [int(word) for word in seed.bit_generator.random_raw(4)]
-        elif isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-            if seed < 0:
-                raise ValueError(f"`seed` (={seed}) must be at least 0")
-            entropy = int(seed)
         else:
-            raise TypeError(f"`seed` (={seed!r}) must be an int or a numpy.random.Generator")
+            entropy = check_seed(seed)
         self._bits = np.random.PCG64(np.random.SeedSequence(entropy))
 
     def below(self, bound: int, size: int) -> NDArray[np.int64]:
@@ -58,6 +54,15 @@ class Stream:
     def permutation(self, size: int) -> NDArray[np.int64]:
         """Draw a uniformly random order of range(size), by sorting raw words."""
         return np.argsort(self.words(size), kind="stable").astype(np.int64)
+
+
+def check_seed(seed: Any) -> int:
+    """Return `seed` as an int of at least 0, or raise."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"`seed` (={seed!r}) must be an int or a numpy.random.Generator")
+    if seed < 0:
+        raise ValueError(f"`seed` (={seed}) must be at least 0")
+    return int(seed)
 
 
 def spawn_seeds(seed: Seed, count: int) -> list[int]:

@@ -84,7 +84,7 @@ def create_model(
     Examples:
         >>> model = create_model("mlp", compression=4, num_classes=3, width=64)
         >>> sum(p.numel() for p in model.parameters())
-        5507
+        6723
         >>> create_model("convnat")
         Traceback (most recent call last):
         ValueError: unknown model 'convnat'; did you mean 'convnet'? known: convnet, mlp

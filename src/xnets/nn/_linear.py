@@ -88,6 +88,10 @@ class ExpanderLinear(ExpanderLayer):
         """The call of the op that `forward` makes for `input`."""
         return ops.Call(input, self.weight, self.bias, self.pattern, spatial=0)
 
+    def dense_weight(self) -> Tensor:
+        """The weight of torch's layer, (out_features, in_features), zero off the graph."""
+        return super().dense_weight().squeeze(-1)
+
     @classmethod
     def from_dense(
         cls,
@@ -162,7 +166,7 @@ class ExpanderLinear(ExpanderLayer):
             dtype=self.weight.dtype,
         )
         with torch.no_grad():
-            dense.weight.copy_(self.dense_weight().squeeze(-1))
+            dense.weight.copy_(self.dense_weight())
             if self.bias is not None:
                 dense.bias.copy_(self.bias)
         return dense.train(self.training)

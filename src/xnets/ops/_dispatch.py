@@ -1,7 +1,8 @@
 """Which backend runs a call, and why.
 
-Every backend answers `why_not(call)` with its reasons against; "auto" takes the first without any,
-and a choice that cannot be met raises with the reasons. Nothing falls back silently.
+Every backend answers `why_not(call)`, why it cannot run a call, and `why_slow(call)`, why another
+would be faster. "auto" takes the first without reasons of either kind; a choice that cannot be met
+raises with the reasons. Nothing falls back silently.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from xnets.ops import _gather, _masked, _reference
 from xnets.ops._call import Call
 
 
+def _no_reasons(call: Call) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Backend:
     """A way to run the ops.
@@ -23,21 +28,23 @@ class Backend:
     Args:
         name: What the user calls it.
         summary: One line for `xnets list backends` and `explain`.
-        why_not: The reasons why it cannot run a call; empty if it can.
         run: Runs a call.
+        why_not: The reasons why it cannot run a call; empty if it can.
+        why_slow: The reasons why "auto" should pass it over although it can.
     """
 
     name: str
     summary: str
-    why_not: Callable[[Call], list[str]]
     run: Callable[[Call], Tensor]
+    why_not: Callable[[Call], list[str]] = _no_reasons
+    why_slow: Callable[[Call], list[str]] = _no_reasons
 
 
 # Best first: "auto" takes the first that fits.
 BACKENDS = (
-    Backend("masked", "dense kernels on a scattered weight", _masked.why_not, _masked.run),
-    Backend("gather", "Algorithm 1 in pure torch", _gather.why_not, _gather.run),
-    Backend("reference", "the definition, slow", _reference.why_not, _reference.run),
+    Backend("gather", "Algorithm 1 in pure torch", _gather.run, why_slow=_gather.why_slow),
+    Backend("masked", "dense kernels on a scattered weight", _masked.run),
+    Backend("reference", "the definition, slow", _reference.run, _reference.why_not),
 )
 
 
@@ -46,7 +53,7 @@ def list_backends() -> list[str]:
 
     Examples:
         >>> list_backends()
-        ['masked', 'gather', 'reference']
+        ['gather', 'masked', 'reference']
     """
     return [backend.name for backend in BACKENDS]
 
@@ -72,15 +79,16 @@ def choose(call: Call, backend: str = "auto") -> Backend:
     Raises:
         ValueError: If the backend is unknown, or the one asked for cannot run this call.
     """
-    check_backend(backend)
-    for candidate in BACKENDS:
-        if backend in ("auto", candidate.name):
-            reasons = candidate.why_not(call)
-            if not reasons:
+    if backend == "auto":
+        for candidate in BACKENDS:
+            if not candidate.why_not(call) and not candidate.why_slow(call):
                 return candidate
-            if backend != "auto":
-                raise ValueError(f"backend {backend!r} cannot run this call: {'; '.join(reasons)}")
-    raise ValueError("no backend can run this call:\n" + explain(call))
+        raise ValueError("no backend can run this call:\n" + explain(call))
+    check_backend(backend)
+    chosen = next(candidate for candidate in BACKENDS if candidate.name == backend)
+    if reasons := chosen.why_not(call):
+        raise ValueError(f"backend {backend!r} cannot run this call: {'; '.join(reasons)}")
+    return chosen
 
 
 def run(call: Call, backend: str = "auto") -> Tensor:
@@ -103,16 +111,19 @@ def explain(call: Call, backend: str = "auto") -> str:
         >>> import torch, xnets
         >>> layer = xnets.nn.ExpanderLinear(8, 8, compression=2)
         >>> print(explain(layer.call(torch.ones(1, 8))))
-        -> masked     dense kernels on a scattered weight  yes
-           gather     Algorithm 1 in pure torch            yes
+        -> gather     Algorithm 1 in pure torch            yes
+           masked     dense kernels on a scattered weight  yes
            reference  the definition, slow                 yes
     """
-    rows = [(b, b.why_not(call)) for b in BACKENDS]
-    fits = [b.name for b, reasons in rows if not reasons and backend in ("auto", b.name)]
-    taken = fits[0] if fits else None
     lines = []
-    for candidate, reasons in rows:
-        mark = "->" if candidate.name == taken else "  "
-        verdict = "no: " + "; ".join(reasons) if reasons else "yes"
+    taken = None
+    for candidate in BACKENDS:
+        cannot, slow = candidate.why_not(call), candidate.why_slow(call)
+        if taken is None and not cannot and (candidate.name == backend or not slow):
+            taken = candidate if backend in ("auto", candidate.name) else None
+        verdict = "no: " + "; ".join(cannot) if cannot else "yes"
+        if slow and not cannot:
+            verdict = "slow: " + "; ".join(slow)
+        mark = "->" if candidate is taken else "  "
         lines.append(f"{mark} {candidate.name:<10} {candidate.summary:<36} {verdict}")
     return "\n".join(lines)

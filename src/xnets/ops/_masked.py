@@ -13,11 +13,6 @@ from xnets.ops._call import Call
 from xnets.ops._pattern import Pattern, edge_positions
 
 
-def why_not(call: Call) -> list[str]:
-    """Why masked cannot run this call: it always can."""
-    return []
-
-
 def run(call: Call) -> Tensor:
     """Run the call densely."""
     dense = dense_weight(call.weight, call.pattern, call.groups)

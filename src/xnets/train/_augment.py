@@ -48,7 +48,7 @@ def random_shift(
     Examples:
         >>> images = torch.ones(3, 1, 2, 2)
         >>> random_shift(images, 1, Generator().manual_seed(0)).sum(dim=(1, 2, 3)).tolist()
-        [2.0, 2.0, 1.0]
+        [1.0, 2.0, 1.0]
     """
     batch, _, height, width = images.shape
     device = images.device

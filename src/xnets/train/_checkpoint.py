@@ -114,6 +114,8 @@ def _checkpoint_path(run: Path) -> Path:
         return run / NAME
     if not run.exists():
         raise UserError(f"no such file or folder: {run}")
+    if not run.is_file():  # a device or a pipe could be read for ever
+        raise UserError(f"{run} is neither a file nor a folder")
     return run
 
 

@@ -228,7 +228,8 @@ def _load_fashion_mnist(data_dir: Path | None) -> Dataset:
     try:
         missing = [part for part in PARTS if part not in paths]
         if missing:
-            raise IdxError(f"no {', no '.join(f'{part}-idx*-ubyte[.gz]' for part in missing)}")
+            which = "its four idx files" if len(missing) == len(PARTS) else ", ".join(missing)
+            raise IdxError(f"missing {which}")
         train, test = read_splits(paths, num_classes=10, image_size=28)
     except IdxError as error:
         raise _fashion_mnist_error(str(error), looked_in) from error

@@ -40,7 +40,7 @@ def digits() -> Recipe:
         dataset="digits",
         model="convnet",
         model_args={"width": 32, "stages": 2, "depth": 2},
-        epochs=40,
+        epochs=30,
         batch_size=64,
         lr=0.01,
         weight_decay=0.02,
