@@ -89,3 +89,10 @@ def test_one_input() -> None:
     assert ramanujan_graph(1, 5, degree=1).num_edges == 5
     assert ramanujan_graph(5, 1, degree=5).num_edges == 5
     assert ramanujan_graph(1, 1, degree=1).num_edges == 1
+
+
+def test_disconnected_draws_do_not_count() -> None:
+    # Rings of all lengths meet the bound 2; only one ring through everything is accepted.
+    draws = [draw_ramanujan(6, 6, degree=2, seed=seed) for seed in range(10)]
+    assert {count_components(draw.graph) for draw in draws} == {1}
+    assert max(draw.draws for draw in draws) > 1

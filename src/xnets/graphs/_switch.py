@@ -56,7 +56,8 @@ class EdgeSwitcher:
         free = (self._count[self._entry(out_1, in_2)] == 0) & (
             self._count[self._entry(out_2, in_1)] == 0
         )
-        tried = np.flatnonzero(free & (out_1 != out_2) & (in_1 != in_2))
+        # Edges with a common end are refused too: what they would become is there already.
+        tried = np.flatnonzero(free)
         tried = tried[_undisturbed(first[tried], second[tried])]
         # New edges are compared by table entry: two that share one are not both made.
         new_1 = self._entry(out_1[tried], in_2[tried])
