@@ -85,8 +85,8 @@ def radix_graph(
     Let n = N_1 N_2 ... N_k and v_s = N_1 ... N_s. In stage s, output j reads the inputs j - t v_s
     mod n, for t = 0, ..., N_(s+1) - 1. The graphs of all stages in a row join every input to every
     output by exactly one path (Robinett, Kepner, "RadiX-Net: structured sparse matrices for deep
-    neural networks", 2019, arXiv 1905.00416, lemma 1), and by equally many where n is no power of
-    the degree. Rectangles are made by the Kronecker product with a complete graph, as there. The
+    neural networks", 2019, arXiv 1905.00416), and by equally many where n is no power of the
+    degree. Rectangles are made by the Kronecker product with a complete graph, as there. The
     singular values of a stage are |sin(pi k r v / n) / sin(pi k v / n)|, k = 0, ..., n - 1, where r
     is the radix and v the place value: the gap is small.
 

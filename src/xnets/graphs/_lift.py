@@ -28,11 +28,12 @@ def lift_graph(
     """Return a k-lift of the complete graph K(D, num_out / k), where k = num_in / D.
 
     The mask is a matrix of k x k permutation matrices, so the graph is exactly biregular for any D.
-    Random lifts have, with high probability, new singular values within a vanishing distance of the
-    Ramanujan bound (Bordenave, Collins, "Eigenvalues of random lifts and polynomials of random
-    permutation matrices", 2019, arXiv 1801.00876). Cyclic lifts expand too, unless k is exponential
-    in the size of K (Agarwal, Chandrasekaran, Kolla, Madan, "On the expansion of group-based
-    lifts", 2019, arXiv 1311.3268).
+    As k grows, the new singular values of a random lift come, with high probability, within a
+    vanishing distance of the Ramanujan bound (Bordenave, Collins, "Eigenvalues of random lifts and
+    polynomials of random permutation matrices", 2019, arXiv 1801.00876). Those of a cyclic lift are
+    the singular values of k - 1 matrices of random phases, near sqrt(D) + sqrt(num_out / k) while K
+    is large against log k; no cyclic lift expands if k is exponential in the size of K (Agarwal,
+    Chandrasekaran, Kolla, Madan, "On the expansion of group-based lifts", 2019, arXiv 1311.3268).
     The singular values of K, sqrt(D num_out / k) once and else 0, stay.
 
     Args:
