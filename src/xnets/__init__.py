@@ -12,5 +12,7 @@ from xnets.convert import ConversionReport as ConversionReport
 from xnets.convert import convert as convert
 from xnets.count import Count as Count
 from xnets.count import count as count
+from xnets.models import create_model as create_model
+from xnets.models import list_models as list_models
 
 __version__ = _version("xnets")

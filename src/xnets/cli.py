@@ -73,7 +73,7 @@ DataDir = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")]
 Threads = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(help="Number of CPU threads; torch's own choice by default."),
+    typer.Option(help="Number of CPU threads; the recipe's by default."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
@@ -158,7 +158,6 @@ def train(
 
     Values that are not given are the recipe's own.
     """
-    _set_threads(threads)
     chosen = get_recipe(
         recipe,
         compression=compression,
@@ -169,6 +168,7 @@ def train(
         lr=lr,
         seed=seed,
         backend=backend,
+        threads=threads,
     )
     result = run_recipe(
         chosen, out=out, data_dir=data_dir, device=device, command=ctx.meta["xnets.command"]
@@ -191,8 +191,7 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Measure the test accuracy of a trained network anew."""
-    _set_threads(threads)
-    accuracy = evaluate(run, data_dir=data_dir, device=device)
+    accuracy = evaluate(run, data_dir=data_dir, device=device, threads=threads)
     if as_json:
         typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
     else:
@@ -234,16 +233,6 @@ def _print_result(result: Result) -> None:
     console = Console()
     console.print(table)
     console.print(f"run folder: {result.folder}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise UserError(f"`threads` (={threads}) must be at least 1")
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _say(text: str) -> None:
