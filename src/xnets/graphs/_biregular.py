@@ -27,10 +27,10 @@ def biregular_graph(
 
     No input is unused, and with high probability the second singular value is within a vanishing
     distance of the Ramanujan bound sqrt(d1 - 1) + sqrt(d2 - 1) (Brito, Dumitriu, Harris, "Spectral
-    gap in random bipartite biregular graphs and applications", 2022, arXiv 1804.07808). Drawn by the configuration
-    model: a random pairing of half-edges, uniform given that it is simple (Bollobas, 1980);
-    repeated edges are then switched away (as McKay and Wormald, 1990), of sparse graphs a vanishing
-    share. Above density 1/2 the complement is drawn instead. O(edges).
+    gap in random bipartite biregular graphs and applications", 2022, arXiv 1804.07808). Drawn by
+    the configuration model: a random pairing of half-edges, uniform given that it is simple
+    (Bollobas, 1980); repeated edges are then switched away (as McKay and Wormald, 1990), of sparse
+    graphs a vanishing share. Above density 1/2 the complement is drawn instead. O(edges).
 
     Args:
         num_in: Number of inputs.
