@@ -4,12 +4,12 @@ numpy only at import.
 """
 
 from xnets.graphs._bipartite import BipartiteGraph as BipartiteGraph
-from xnets.graphs._bipartite import check_block_sides as check_block_sides
 from xnets.graphs._biregular import biregular_graph as biregular_graph
 from xnets.graphs._butterfly import butterfly_graph as butterfly_graph
 from xnets.graphs._butterfly import radix_graph as radix_graph
 from xnets.graphs._certify import Certificate as Certificate
 from xnets.graphs._certify import certify as certify
+from xnets.graphs._checks import check_block_sides as check_block_sides
 from xnets.graphs._expansion import exact_expansion as exact_expansion
 from xnets.graphs._expansion import expansion_bound as expansion_bound
 from xnets.graphs._expansion import mixing_bound as mixing_bound

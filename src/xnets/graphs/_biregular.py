@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._size import BaseSize, base_size
 from xnets.graphs._switch import EdgeSwitcher

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray, check_block, check_size
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray, check_block, check_size
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._size import base_size, divisors, nearest
 

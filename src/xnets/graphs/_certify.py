@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._expansion import Expansion, Mixing, expansion_table, sample_mixing
 from xnets.graphs._paths import Range, count_components, diameter, girth
 from xnets.graphs._spectral import (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._spectral import is_exactly_biregular
 

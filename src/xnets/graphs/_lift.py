@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray, as_integers, check_range, check_size
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray, as_integers, check_range, check_size
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._size import BaseSize, base_size, divisors, nearest
 

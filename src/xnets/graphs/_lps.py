@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._seed import Seed
 from xnets.graphs._size import asked_degree, base_shape, is_prime, no_such_size
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._spectral import split_components
 
 BitArray = NDArray[np.uint64]

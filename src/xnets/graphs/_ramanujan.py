@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, check_size
+from xnets.graphs._bipartite import BipartiteGraph
 from xnets.graphs._biregular import draw_biregular
+from xnets.graphs._checks import check_size
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._size import BaseSize, base_size, nearest
 from xnets.graphs._spectral import is_within, leading_singular_values, ramanujan_bound

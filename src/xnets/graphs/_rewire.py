@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xnets.graphs._bipartite import BipartiteGraph, IntArray
+from xnets.graphs._bipartite import BipartiteGraph
+from xnets.graphs._checks import IntArray
 from xnets.graphs._seed import Seed, Stream
 from xnets.graphs._spectral import Leading, leading_singular_values, second_singular_vectors
 from xnets.graphs._switch import EdgeSwitcher

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from xnets.graphs._bipartite import check_block, check_size
+from xnets.graphs._checks import check_block, check_size
 
 
 class BaseSize(NamedTuple):

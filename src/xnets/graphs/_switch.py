@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xnets.graphs._bipartite import IntArray
+from xnets.graphs._checks import IntArray
 from xnets.graphs._seed import Stream
 
 _SLOTS_PER_EDGE = 16  # the size of the edge counts; part of the seed's meaning, never change
