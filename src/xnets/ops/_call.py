@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xnets.ops._pattern import Pattern
 
@@ -40,6 +41,15 @@ class Call:
     def channel_dim(self) -> int:
         """The dimension of `input` that the graph's inputs lie along, counted from the end."""
         return -1 - self.spatial
+
+    def run_dense(self, dense: Tensor) -> Tensor:
+        """Torch's own op with a dense weight, (num_out, num_in / groups, *kernel_size)."""
+        if self.spatial == 0:
+            return F.linear(self.input, dense.squeeze(-1), self.bias)
+        conv = (F.conv1d, F.conv2d, F.conv3d)[self.spatial - 1]
+        return conv(
+            self.input, dense, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
 
     def check(self) -> None:
         """Raise a clear error if the tensors do not fit one another."""
