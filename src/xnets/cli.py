@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from xnets._errors import UserError
+from xnets._graph_command import graph
 from xnets._suggest import unknown_name
 from xnets.graphs import list_families
 from xnets.models import list_models
@@ -208,6 +209,17 @@ def list_(
         raise UserError(unknown_name("list", what, _LISTS))
     names = _LISTS[what]()
     typer.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+app.command(
+    "graph",
+    epilog=_examples(
+        "xnets graph biregular --num-in 256 --num-out 256 --compression 8",
+        "xnets graph random --num-in 256 --num-out 512 --degree 32 --block 4 1 --plot graph.png",
+        "xnets graph --compare --num-in 256 --num-out 256 --compression 8",
+        "xnets graph --mask mask.npy --json",
+    ),
+)(graph)
 
 
 def main() -> None:

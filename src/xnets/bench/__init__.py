@@ -1,0 +1,1 @@
+"""Experiments and benchmarks: each makes rows, a CSV named by its conditions, and a picture."""
