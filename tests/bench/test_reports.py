@@ -87,7 +87,7 @@ def test_graphs(here):
 
 
 def test_growth_is_fitted_to_the_larger_sizes():
-    times = {8: 1.0, 64: 1.0, 128: 4.0, 256: 16.0}  # 8 is below a quarter of 256
+    times = {8: 1.0, 64: 1.0, 128: 4.0, 256: 16.0}  # 8 is below an eighth of 256
     rows = [GraphSpeedRow("a", n, 8, 8 * n, t, t**0.5, 1) for n, t in times.items()]
     [growth] = fit_time_growth(rows)
     assert growth.draw == pytest.approx(2)
