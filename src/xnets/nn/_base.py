@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,31 +91,41 @@ class ExpanderLayer(nn.Module):
     @property
     def pattern(self) -> ops.Pattern:
         """The graph as the ops see it."""
-        if not torch.compiler.is_compiling() and self._stamp != self._buffer_stamp():
-            # Somebody wrote into the buffers, as DDP does when it broadcasts rank 0's graph.
-            self._derive()
-        return ops.Pattern(
+        indptr, indices = self._index_buffers()
+        derived = self._derived
+        if not torch.compiler.is_compiling():
+            if self._stamp != self._buffer_stamp():
+                # Somebody wrote into the buffers, as DDP does when it broadcasts rank 0's graph.
+                derived = self._derive()
+            if derived.indices is indices and derived.indptr is indptr:
+                return derived
+        return replace(derived, indptr=indptr, indices=indices)
+
+    def _derive(self, graph: BipartiteGraph | None = None) -> ops.Pattern:
+        """Compute what follows from the buffers' values."""
+        graph = graph or self.graph
+        degrees = np.diff(graph.indptr)
+        self._stamp = self._buffer_stamp()
+        self._derived = ops.Pattern(
             self.indptr,
             self.indices,
             self.num_in,
             self.num_out,
             self.block,
-            self._max_degree,
-            self._is_regular,
+            max_degree=int(degrees.max()),
+            is_regular=bool(degrees.min() == degrees.max()),
         )
+        return self._derived
 
-    def _derive(self, graph: BipartiteGraph | None = None) -> None:
-        """Compute what follows from the buffers' values."""
-        graph = graph or self.graph
-        degrees = np.diff(graph.indptr)
-        self._max_degree = int(degrees.max())
-        self._is_regular = bool(degrees.min() == self._max_degree)
-        self._stamp = self._buffer_stamp()
+    def _index_buffers(self) -> tuple[Tensor, Tensor]:
+        # Not self.indptr: nn.Module's __getattr__ would cost more than all of `pattern`.
+        return self._buffers["indptr"], self._buffers["indices"]  # type: ignore[return-value]
 
     def _buffer_stamp(self) -> tuple[int, int]:
-        if self.indices.is_inference():  # such tensors count no versions
+        indptr, indices = self._index_buffers()
+        if indices.is_inference():  # such tensors count no versions
             return -1, -1
-        return self.indptr._version, self.indices._version
+        return indptr._version, indices._version
 
     # --- weights ---------------------------------------------------------------------------------
 
@@ -139,8 +150,9 @@ class ExpanderLayer(nn.Module):
         """
         if mode not in ("fan_in", "fan_out"):
             raise ValueError(f"`mode` (={mode!r}) must be 'fan_in' or 'fan_out'")
-        if mode == "fan_in" and self._is_regular:
-            fan = torch.tensor([self._max_degree * self.block[1]])
+        pattern = self.pattern
+        if mode == "fan_in" and pattern.is_regular:
+            fan = torch.tensor([pattern.max_degree * self.block[1]])
         else:
             graph = self.graph
             inputs, outputs = graph.edges().T
@@ -157,7 +169,7 @@ class ExpanderLayer(nn.Module):
         if self.weight.is_meta:
             return
         with torch.no_grad():
-            if self._is_regular and self._max_degree:
+            if self.pattern.is_regular and self.num_edges:
                 bound = float(self.edge_fan().rsqrt())
                 self.weight.uniform_(-bound, bound)
                 if self.bias is not None:
@@ -227,6 +239,7 @@ class ExpanderLayer(nn.Module):
             self._graph_for_meta = None
         if derived:  # moved tensors count their versions anew
             self._stamp = self._buffer_stamp()
+            self._derived = replace(self._derived, indptr=self.indptr, indices=self.indices)
         return self
 
     def _load_from_state_dict(
