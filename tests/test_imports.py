@@ -20,10 +20,16 @@ MAY_IMPORT = {
     "count": {"nn"},
     "models": {"nn", "convert"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
-    "cli": {"train", "models", "convert", "count", "nn", "graphs", "ops"},
+    "bench": {"models", "count", "nn", "graphs", "ops"},
+    "cli": {"bench", "train", "models", "convert", "count", "nn", "graphs", "ops"},
 }
 # Helpers with a room of their own.
-BELONGS_TO = {"_convert_rules": "convert", "_conversion_report": "convert"}
+BELONGS_TO = {
+    "_convert_rules": "convert",
+    "_conversion_report": "convert",
+    "_graph_command": "cli",
+    "_bench_command": "cli",
+}
 
 HEAVY = [
     "triton", "torchvision", "lightning", "scipy", "matplotlib", "sklearn", "tensorboard", "timm",

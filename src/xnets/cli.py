@@ -12,7 +12,9 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
+from xnets import _bench_command
 from xnets._errors import UserError
+from xnets._graph_command import graph
 from xnets._suggest import unknown_name
 from xnets.graphs import list_families
 from xnets.models import list_models
@@ -208,6 +210,36 @@ def list_(
         raise UserError(unknown_name("list", what, _LISTS))
     names = _LISTS[what]()
     typer.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+app.command(
+    "graph",
+    epilog=_examples(
+        "xnets graph biregular --num-in 256 --num-out 256 --compression 8",
+        "xnets graph random --num-in 256 --num-out 512 --degree 32 --block 4 1 --plot graph.png",
+        "xnets graph --compare --num-in 256 --num-out 256 --compression 8",
+        "xnets graph --mask mask.npy --json",
+    ),
+)(graph)
+
+bench = typer.Typer(
+    help="Experiments and benchmarks, each with a CSV and a picture.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(bench, name="bench", epilog=_examples("xnets bench theory --only blocks"))
+bench.command(
+    epilog=_examples(
+        "xnets bench theory",
+        "xnets bench theory --only depth --degrees 4 --sizes 64,256,1024 --out depths",
+    )
+)(_bench_command.theory)
+bench.command(
+    epilog=_examples(
+        "xnets bench graphs",
+        "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
+    )
+)(_bench_command.graphs)
 
 
 def main() -> None:

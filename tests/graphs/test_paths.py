@@ -69,20 +69,22 @@ def test_only_the_shortest_cycle_counts() -> None:
     "graph",
     [make_graph("biregular", 700, 700, degree=3), make_graph("lps", 168, 168, degree=6), ring(40)],
 )
+@pytest.mark.parametrize("limit", ["_DIAMETER_WORK", "_DIAMETER_STEPS"])
 def test_bounds_beyond_the_limit_of_work(
-    graph: BipartiteGraph, monkeypatch: pytest.MonkeyPatch
+    graph: BipartiteGraph, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest, shortest = diameter(graph), girth(graph)
     assert longest is not None
     assert shortest is not None
     assert longest.low == longest.high
-    monkeypatch.setattr(paths_module, "_DIAMETER_WORK", 1)
+    monkeypatch.setattr(paths_module, limit, 0)
     monkeypatch.setattr(paths_module, "_GIRTH_WORK", 1)
     monkeypatch.setattr(paths_module, "_STARTS", 5)
     bounded = diameter(graph)
     assert bounded is not None
     assert bounded.high is not None
     assert bounded.low <= longest.low <= bounded.high
+    assert bounded.low < bounded.high
     some = girth(graph)
     assert some is not None
     assert some.low == 4

@@ -11,6 +11,9 @@ from xnets.graphs._certify import Certificate as Certificate
 from xnets.graphs._certify import certify as certify
 from xnets.graphs._checks import check_block as check_block
 from xnets.graphs._checks import check_block_sides as check_block_sides
+from xnets.graphs._compare import Comparison as Comparison
+from xnets.graphs._compare import compare_families as compare_families
+from xnets.graphs._compare import second_over_bound as second_over_bound
 from xnets.graphs._expansion import exact_expansion as exact_expansion
 from xnets.graphs._expansion import expansion_bound as expansion_bound
 from xnets.graphs._expansion import mixing_bound as mixing_bound
@@ -42,7 +45,10 @@ from xnets.graphs._seed import spawn_seeds as spawn_seeds
 from xnets.graphs._size import degree_for as degree_for
 from xnets.graphs._spectral import leading_singular_values as leading_singular_values
 from xnets.graphs._spectral import ramanujan_bound as ramanujan_bound
+from xnets.graphs._spectral import second_singular_vectors as second_singular_vectors
 from xnets.graphs._spectral import singular_values as singular_values
+from xnets.graphs._stack import StackDepth as StackDepth
+from xnets.graphs._stack import stack_depth as stack_depth
 from xnets.graphs._structured import complete_graph as complete_graph
 from xnets.graphs._structured import grouped_graph as grouped_graph
 from xnets.graphs._structured import shuffled_graph as shuffled_graph

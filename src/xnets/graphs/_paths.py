@@ -17,6 +17,7 @@ _WORD = 64
 _STARTS = 512  # vertices whose distances are followed at once
 _LOOKED_AT = 16  # neighbours that a vertex hears from before it is asked whether it needs more
 _DIAMETER_WORK = 1 << 27  # 64-bit words that one step of an exact diameter may read
+_DIAMETER_STEPS = 8  # as many such steps; graphs of little expansion need hundreds
 _GIRTH_WORK = 1 << 27  # walks that an exact girth may follow
 
 
@@ -74,13 +75,14 @@ def diameter(graph: BipartiteGraph) -> Range | None:
     base = graph.base
     words = -(-max(base.num_in, base.num_out) // _WORD)
     rows = max(base.num_in, base.num_out)
-    if min(len(base.indices), rows * 4 * _LOOKED_AT) * words > _DIAMETER_WORK:
-        starts = np.arange(min(_STARTS, base.num_in))
-        longest, shortest = _eccentricities(base, base.transpose(), starts)
+    step = min(len(base.indices), rows * 4 * _LOOKED_AT) * words
+    starts = np.arange(min(_STARTS, base.num_in))
+    longest, shortest = _eccentricities(base, base.transpose(), starts)
+    if step > _DIAMETER_WORK or step * longest > _DIAMETER_WORK * _DIAMETER_STEPS:
         # From any vertex to any other there is a way through each start.
         found = Range(longest, 2 * shortest)
     else:
-        longest = _longest(base)
+        longest = max(longest, _longest(base, first=len(starts)))
         if longest % 2:
             # An odd distance joins an input to an output, so two outputs may be one step farther.
             longest = _longest(base.transpose())
@@ -91,13 +93,13 @@ def diameter(graph: BipartiteGraph) -> Range | None:
     return found
 
 
-def _longest(graph: BipartiteGraph) -> int:
-    """The longest distance from any input."""
-    flipped = graph.transpose()
-    return max(
-        _eccentricities(graph, flipped, np.arange(start, min(start + _STARTS, graph.num_in)))[0]
-        for start in range(0, graph.num_in, _STARTS)
-    )
+def _longest(graph: BipartiteGraph, *, first: int = 0) -> int:
+    """The longest distance from any input but the first ones."""
+    flipped, longest = graph.transpose(), 0
+    for start in range(first, graph.num_in, _STARTS):
+        starts = np.arange(start, min(start + _STARTS, graph.num_in))
+        longest = max(longest, _eccentricities(graph, flipped, starts)[0])
+    return longest
 
 
 def _eccentricities(
