@@ -18,12 +18,23 @@ MAY_IMPORT = {
     "nn": {"graphs", "ops"},
     "convert": {"nn", "graphs", "ops"},
     "count": {"nn"},
+    "connectivity": {"nn"},
     "models": {"nn", "convert"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
-    "cli": {"train", "models", "convert", "count", "nn", "graphs", "ops"},
+    "cli": {"train", "models", "convert", "count", "connectivity", "nn", "graphs", "ops"},
 }
 # Helpers with a room of their own.
-BELONGS_TO = {"_convert_rules": "convert", "_conversion_report": "convert"}
+BELONGS_TO = {
+    "_convert_rules": "convert",
+    "_conversion_report": "convert",
+    "_connectivity_plot": "connectivity",
+    "_connectivity_report": "connectivity",
+    "_inspect": "cli",
+    "_unit_graph": "connectivity",
+    "_unit_rules": "connectivity",
+    "_unit_sets": "connectivity",
+    "_unit_trace": "connectivity",
+}
 
 HEAVY = [
     "triton", "torchvision", "lightning", "scipy", "matplotlib", "sklearn", "tensorboard", "timm",
