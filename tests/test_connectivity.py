@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import xnets
 from xnets.graphs import BipartiteGraph
@@ -104,6 +105,7 @@ def attend(net: Net, x: Tensor) -> Tensor:  # (1, 5, 8): with a class token, in 
 
 
 IMAGE, TOKENS = (1, 8, 4, 4), (1, 5, 8)
+EYE = torch.eye(8, 12, dtype=torch.float64)
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "chain": (
         lambda: nn.Sequential(xconv(8, 6), nn.Softplus(), xconv(6, 9, 1), nn.SiLU(), xconv(9, 5)),
@@ -235,7 +237,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         1,
     ),
     "pixel shuffle": (
-        lambda: nn.Sequential(nn.PixelShuffle(2), conv(2, 2, groups=2), nn.PixelUnshuffle(2), conv(8, 8, groups=4)),
+        lambda: nn.Sequential(
+            nn.PixelShuffle(2), conv(2, 2, groups=2), nn.PixelUnshuffle(2), conv(8, 8, groups=4)
+        ),
         IMAGE,
         1,
     ),
@@ -258,7 +262,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     ),
     "einsum and glu": (
         lambda: Net(
-            lambda n, x: n.b(F.glu(torch.einsum("nchw,cd->ndhw", n.a(x), torch.eye(8, 12).double()), 1)),
+            lambda n, x: n.b(F.glu(torch.einsum("nchw,cd->ndhw", n.a(x), EYE), 1)),
             a=xconv(8, 8),
             b=conv(6, 6, groups=6),
         ),
@@ -419,7 +423,7 @@ def test_zeros_cut_only_if_asked() -> None:
     report = xnets.connectivity(layer, torch.zeros(1, 4), ignore_zeros=True)
     assert report.layers[0].connected == 0.25
     pruned = nn.Sequential(conv(4, 4, groups=2), ExpanderConv2d(4, 4, 1, degree=4))
-    nn.utils.prune.l1_unstructured(pruned[0], "weight", 6)
+    prune.l1_unstructured(pruned[0], "weight", 6)
     with torch.no_grad():
         pruned[1].weight[:4] = 0  # all of the first output's
     report = xnets.connectivity(pruned, torch.zeros(1, 4, 2, 2), ignore_zeros=True)
@@ -507,7 +511,7 @@ def test_several_inputs_outputs_and_integers() -> None:
 def test_an_unknown_operation_is_reported_and_mixes_everything() -> None:
     net = Net(
         lambda n, x: n.b(torch.linalg.matrix_exp(n.a(x))),
-        a=ExpanderLinear(8, 8, degree=2),
+        a=ExpanderLinear(8, 8, degree=2, family="grouped"),
         b=ExpanderLinear(8, 8, degree=2),
     )
     report = xnets.connectivity(net, torch.zeros(1, 8, 8), dim=2)
@@ -543,8 +547,6 @@ def test_report_as_text_and_json() -> None:
     lines = str(report).splitlines()
     assert lines[0].split()[:3] == ["layer", "kind", "depth"]
     assert lines[5] == "sources: channels of the input (16)"
-    assert "0.0%" not in str(report)
-    assert hash(report.layers[0].name)
     assert report == xnets.connectivity(net, torch.zeros(1, 16))
 
 
@@ -592,10 +594,10 @@ def test_bad_models_and_inputs() -> None:
         xnets.connectivity(nn.Linear(2, 2), {})
 
 
-def test_it_needs_no_compiler_and_no_plot_library() -> None:
+def test_it_loads_no_library_that_it_does_not_need() -> None:
     code = (
         "import sys, torch, xnets; xnets.connectivity(torch.nn.Linear(2, 2), torch.zeros(1, 2)); "
-        "print([m for m in ('matplotlib', 'torch._inductor', 'triton') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'networkx', 'torchvision') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
@@ -622,8 +624,10 @@ def test_torchvision(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "maxvit_t", "mnasnet0_5"]
-    + ["regnet_y_400mf", "resnext50_32x4d", "squeezenet1_0", "swin_t", "vgg11_bn", "vit_b_16"],
+    [
+        *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "maxvit_t", "mnasnet0_5"),
+        *("regnet_y_400mf", "resnext50_32x4d", "squeezenet1_0", "swin_t", "vgg11_bn", "vit_b_16"),
+    ],
 )
 def test_more_of_torchvision(name: str) -> None:
     models = pytest.importorskip("torchvision.models")
@@ -633,9 +637,17 @@ def test_more_of_torchvision(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["eca_resnet33ts", "mixer_s32_224", "poolformer_s12", "xcit_nano_12_p16_224", "levit_128s"]
-    + ["edgenext_xx_small", "ghostnet_100", "skresnet18", "resnest14d", "volo_d1_224", "dpn68"]
-    + ["pvt_v2_b0", "res2net50_14w_8s", "hrnet_w18_small", "mobilevit_xxs", "cait_xxs24_224"],
+    [
+        *(
+            "eca_resnet33ts",
+            "mixer_s32_224",
+            "poolformer_s12",
+            "xcit_nano_12_p16_224",
+            "levit_128s",
+        ),
+        *("edgenext_xx_small", "ghostnet_100", "skresnet18", "resnest14d", "volo_d1_224", "dpn68"),
+        *("pvt_v2_b0", "res2net50_14w_8s", "hrnet_w18_small", "mobilevit_xxs", "cait_xxs24_224"),
+    ],
 )
 def test_timm(name: str) -> None:
     timm = pytest.importorskip("timm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -147,6 +148,9 @@ class Connectivity:
 
         Args:
             path: The picture to write; its suffix chooses the format.
+
+        Raises:
+            ValueError: If there is no layer to draw.
         """
         from xnets._connectivity_plot import plot_connectivity
 
@@ -156,9 +160,10 @@ class Connectivity:
         header = ["layer", "kind", "depth", "size", "fan-in", "connected"]
         header += ["log10 paths: min mean max", "uneven", "dead", "unused"]
         rows = [_row(layer) for layer in self.layers]
-        return "\n".join([format_table(header, rows, right="llrrrrrrrr"), *self._summary()])
+        return "\n".join([format_table(header, rows, right="llrrrrrrrr"), *self.summary()])
 
-    def _summary(self) -> list[str]:
+    def summary(self) -> list[str]:
+        """The report in a few lines."""
         full, narrow = self.full_at, self.bottleneck
         lines = [f"sources: {self.source} ({self.num_sources})"]
         if full:
@@ -178,6 +183,36 @@ class Connectivity:
             f"assumed: {a.op} in {a.where or 'the model'!r} {a.why}" for a in self.assumed_mixing
         ]
         return lines
+
+
+def compare_connectivity(reports: Mapping[str, Connectivity]) -> str:
+    """A table of several networks' reports: the mixing layers of one, side by side.
+
+    Args:
+        reports: Reports by label.
+
+    Returns:
+        For each label the share of connected pairs and the unevenness of paths, layer by layer;
+        then where each reaches full sensitivity.
+    """
+    found = {
+        label: {layer.name: layer for layer in report.layers if layer.mixes}
+        for label, report in reports.items()
+    }
+    rows = []
+    for name in dict.fromkeys(name for layers in found.values() for name in layers):
+        row = [name or "(model)"]
+        for layers in found.values():
+            cells = _row(layers[name]) if name in layers else [""] * 8
+            row += [cells[5], cells[7]]
+        rows.append(row)
+    header = ["connected, uneven:"]
+    for label in reports:
+        header += [label, ""]
+    lines = [format_table(header, rows, right="l" + "r" * 2 * len(reports))]
+    for label, report in reports.items():
+        lines += [f"{label}:", *(f"  {line}" for line in report.summary())]
+    return "\n".join(lines)
 
 
 def _row(layer: LayerConnectivity) -> list[str]:

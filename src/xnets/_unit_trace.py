@@ -111,6 +111,8 @@ def trace_units(
 
     tracer = Tracer(norms_mix=norms == "mix", ignore_zeros=ignore_zeros)
     tensors = [t for t in pytree.tree_leaves(example_input) if isinstance(t, Tensor)]
+    if not tensors:
+        raise ValueError("`example_input` holds no tensor: give what the model takes")
     inputs = []
     for tensor in tensors:
         ids = _input_ids(tracer.graph, model, tensor, dim)
@@ -128,7 +130,7 @@ def trace_units(
     found = [torch.unique(ids) for ids in outputs if ids is not None]
     return Trace(
         tracer.graph,
-        torch.cat(inputs).numpy() if inputs else np.zeros(0, dtype=np.int64),
+        torch.cat(inputs).numpy(),
         torch.unique(torch.cat(found)).numpy() if found else np.zeros(0, dtype=np.int64),
         tuple(tracer.layers),
         tuple(dict.fromkeys(tracer.assumptions)),

@@ -109,10 +109,8 @@ def create_model(
         Traceback (most recent call last):
         ValueError: unknown model 'convnat'; did you mean 'convnet'? known: convnet, ...
     """
-    if name not in _MODELS:
-        raise ValueError(unknown_name("model", name, list_models()))
+    known = model_arguments(name)
     build, where = _MODELS[name]
-    known = inspect.signature(build).parameters
     for argument in model_args:
         if argument not in known:
             raise TypeError(unknown_name(f"argument of model {name!r}:", argument, known))
@@ -134,6 +132,28 @@ def create_model(
         reasons = dict.fromkeys(layer.reason for layer in report.left[1:-1] or report.left)
         raise ValueError(f"no layer of model {name!r} can be thinned so: {'; '.join(reasons)}")
     return sparse
+
+
+def model_arguments(name: str) -> dict[str, Any]:
+    """The arguments that a registered model takes, with their defaults.
+
+    Args:
+        name: One of `list_models()`.
+
+    Returns:
+        Default values by name.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Examples:
+        >>> model_arguments("mlp")["image_size"]
+        8
+    """
+    if name not in _MODELS:
+        raise ValueError(unknown_name("model", name, list_models()))
+    parameters = inspect.signature(_MODELS[name].build).parameters
+    return {argument: parameter.default for argument, parameter in parameters.items()}
 
 
 def list_models(pattern: str = "*") -> list[str]:
