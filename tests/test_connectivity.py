@@ -300,6 +300,72 @@ def test_reach_is_what_poking_finds(name: str) -> None:
         assert found[layer_name].dead == tuple(np.flatnonzero(~reach.any(1)))
 
 
+class RandomNet(nn.Module):
+    """Layers and tensor operations drawn at random, with any earlier result as second argument."""
+
+    def __init__(self, seed: int, steps: int = 12) -> None:
+        super().__init__()
+        draw = np.random.default_rng(seed)
+        self.steps = [(int(draw.integers(12)), int(draw.integers(i + 1))) for i in range(steps)]
+        for i, (kind, _) in enumerate(self.steps):
+            if kind in (0, 1, 2):
+                self.add_module(f"step{i}", xconv(8, 8, seed=i))
+            elif kind in (3, 4):
+                self.add_module(f"step{i}", conv(8, 8, 3, groups=(2, 4)[kind - 3]))
+        self.last = conv(8, 8, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        past = [x]
+        for i, (kind, at) in enumerate(self.steps):
+            y, other = past[-1], past[at]
+            if kind < 5:
+                y = self.get_submodule(f"step{i}")(y)
+            elif kind == 5:
+                y = y + F.silu(other)
+            elif kind == 6:
+                y = y * torch.rsqrt(1 + other.mean((2, 3), keepdim=True))  # never saturates
+            elif kind == 7:
+                y = shuffle(y, 2)
+            elif kind == 8:
+                y = torch.cat([y[:, ::2], other[:, 1::2]], 1)
+            elif kind == 9:
+                y = y.clone()
+                y[:, 2:5] = other[:, :3]
+            elif kind == 10:
+                y = torch.stack(other.unbind(1)[::-1], 1).add_(y.roll(3, 1))
+            else:
+                y = F.max_pool2d(y.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2), 3, 1, 1)
+            past.append(y / 8)
+        return self.last(past[-1])
+
+
+def sensitive(model: nn.Module, x: Tensor) -> dict[str, np.ndarray]:
+    """For each layer (unit, input channel): whether the gradient of the one is not zero."""
+    seen: dict[str, Tensor] = {}
+    for name, module in model.named_children():
+        module.register_forward_hook(lambda m, a, out, name=name: seen.update({name: out}))
+    x.requires_grad_()
+    model(x)
+    reach = {}
+    for name, out in seen.items():
+        gradients = [torch.autograd.grad(u.sum(), x, retain_graph=True)[0] for u in out.unbind(1)]
+        reach[name] = np.stack([(g != 0).any(-1).any(-1)[0].numpy() for g in gradients])
+    return reach
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_reach_is_where_gradients_are_in_random_networks(seed: int) -> None:
+    """A gradient sees the faintest influence, which poking loses in the rounding."""
+    model = RandomNet(seed).double().eval()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, 0.1, 0.9)
+    report = xnets.connectivity(model, torch.rand(IMAGE, dtype=torch.float64))
+    expected = sensitive(model, torch.rand(IMAGE, dtype=torch.float64))
+    assert report.assumed_mixing == ()
+    for layer in report.layers:
+        np.testing.assert_array_equal(layer.reach, expected[layer.name], err_msg=layer.name)
+
+
 # --- numbers of paths ----------------------------------------------------------------------------
 
 
@@ -537,6 +603,18 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+def test_nothing_need_be_computed() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(
+            nn.Conv2d(3, 512, 3), nn.ReLU(inplace=True), ExpanderConv2d(512, 512, 3, degree=32)
+        )
+        image = torch.zeros(1, 3, 32, 32)
+        report = xnets.connectivity(net, image, source="auto")
+    assert report.num_sources == 512
+    assert report.layers[0].connected == 32 / 512
+    assert report.assumed_mixing == ()
+
+
 def test_report_as_text_and_json() -> None:
     net = nn.Sequential(*(ExpanderLinear(16, 16, degree=4, seed=s) for s in range(3)))
     report = xnets.connectivity(net, torch.zeros(1, 16))
@@ -588,6 +666,9 @@ def test_bad_values(options: dict[str, object], message: str) -> None:
 
 
 def test_bad_models_and_inputs() -> None:
+    compiled = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 2)))
+    with pytest.raises(TypeError, match=r"its module '1' is compiled or scripted: give the plain"):
+        xnets.connectivity(compiled, torch.zeros(1, 2))
     with pytest.raises(TypeError, match=r"`model` must be a torch\.nn\.Module, got Tensor"):
         xnets.connectivity(torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match=r"`example_input` holds no tensor"):

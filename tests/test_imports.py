@@ -34,6 +34,8 @@ BELONGS_TO = {
     "_unit_rules": "connectivity",
     "_unit_sets": "connectivity",
     "_unit_trace": "connectivity",
+    "_unit_tracer": "connectivity",
+    "_unit_weights": "connectivity",
 }
 
 HEAVY = [

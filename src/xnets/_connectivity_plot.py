@@ -67,7 +67,7 @@ def _draw_curve(axes: Any, mixing: Mapping[str, list[LayerConnectivity]], what: 
         values = [getattr(layer, what) for layer in layers]
         heights = [np.nan if v is None else v for v in values]
         style = {"color": _color(number, len(mixing)), "marker": "o", "markersize": 4}
-        axes.plot(range(len(layers)), heights, label=label or None, linewidth=2, **style)
+        axes.plot(range(1, len(layers) + 1), heights, label=label or None, linewidth=2, **style)
     if what == "connected":
         axes.set_title("pairs (source, unit) that are connected", fontsize=10)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -77,7 +77,7 @@ def _draw_curve(axes: Any, mixing: Mapping[str, list[LayerConnectivity]], what: 
         axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
     if len(longest) <= _MAX_NAMES:
         names = [_short(layer.name) + " (dense)" * _is_dense(layer) for layer in longest]
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
+        axes.set_xticks(range(1, len(names) + 1), names, rotation=40, ha="right", fontsize=7)
     else:
         axes.set_xlabel("mixing layers, in order of execution")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -91,9 +91,13 @@ def _color(number: int, count: int) -> str:
 
 
 def _choose(layers: list[LayerConnectivity]) -> list[LayerConnectivity]:
-    """The first layers, where connections grow, and the last one before all units are read."""
+    """The first sparse layer of each of the first depths, where connections grow, and the last."""
     sparse = [layer for layer in layers if not _is_dense(layer)] or layers
-    return sparse if len(sparse) <= _PANELS else [*sparse[: _PANELS - 1], sparse[-1]]
+    first: dict[int, LayerConnectivity] = {}
+    for layer in sparse:
+        first.setdefault(layer.depth, layer)
+    chosen = [first[depth] for depth in sorted(first)]
+    return chosen if len(chosen) <= _PANELS else [*chosen[: _PANELS - 1], sparse[-1]]
 
 
 def _draw_matrix(axis: Any, layer: LayerConnectivity) -> Any:

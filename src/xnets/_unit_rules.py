@@ -11,16 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from xnets._unit_graph import NOTHING, IntArray
+from xnets._unit_graph import NOTHING
 from xnets._unit_sets import (
     Ids,
     TooManyKinds,
-    complete_edges,
     compress,
     constant,
     mix,
@@ -30,10 +28,9 @@ from xnets._unit_sets import (
 )
 
 if TYPE_CHECKING:
-    from xnets._unit_trace import Tracer
+    from xnets._unit_tracer import Tracer
 
 Result = Ids | Sequence[Ids | None]
-Edges = tuple[IntArray, IntArray, IntArray]
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,12 @@ def find_rule(func: Any, name: str) -> Rule | None:
     if name in RULES:
         return RULES[name]
     return elementwise if torch.Tag.pointwise in func.tags else None
+
+
+def sizes(value: Any, count: int) -> list[int]:
+    """A size for each of `count` dimensions, from one for all or one each."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values
 
 
 # --- what keeps or moves elements ----------------------------------------------------------------
@@ -167,7 +170,7 @@ def in_memory(tensor: Tensor, ids: Ids, memory: Tensor | None = None) -> Tensor:
     """The ids of all memory behind a tensor, those of the tensor filled in."""
     if memory is None:
         length = tensor.untyped_storage().nbytes() // tensor.element_size()
-        memory = torch.full((length,), NOTHING)
+        memory = torch.full((length,), NOTHING, device="cpu")
     if 0 not in tensor.stride():
         place = memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         place.copy_(ids.expand(tensor.shape))
@@ -219,10 +222,10 @@ def pool(call: OpCall) -> Result:
     if all(n == 1 for n in ids.shape[-spatial:]):
         return ids
     is_max = call.name.startswith("max")
-    kernel = _sizes(call.args[1], spatial)
-    stride = _sizes(call.get(2, "stride") or kernel, spatial)
-    padding = _sizes(call.get(3, "padding", 0), spatial)
-    dilation = _sizes(call.get(4, "dilation", 1), spatial) if is_max else [1] * spatial
+    kernel = sizes(call.args[1], spatial)
+    stride = sizes(call.get(2, "stride") or kernel, spatial)
+    padding = sizes(call.get(3, "padding", 0), spatial)
+    dilation = sizes(call.get(4, "dilation", 1), spatial) if is_max else [1] * spatial
     if call.get(5 if is_max else 4, "ceil_mode", False):
         return within_channels(call)
     full = ids.expand([*ids.shape[:-spatial], *size[-spatial:]])
@@ -237,7 +240,7 @@ def pool(call: OpCall) -> Result:
 def unfold_windows(call: OpCall) -> Result:
     """F.unfold: each channel becomes kernel-many rows."""
     ids = call.ids(call.args[0])
-    kernel = math.prod(_sizes(call.args[1], 2))
+    kernel = math.prod(sizes(call.args[1], 2))
     if ids.shape[-1] > 1 or ids.shape[-2] > 1:
         ids = _join_positions(call, ids, 2)
     channels = ids.expand(-1, call.args[0].shape[-3], -1, -1).flatten(-2)
@@ -250,7 +253,7 @@ def fold_windows(call: OpCall) -> Result:
     ids = call.ids(call.args[0])
     if ids.shape[-1] > 1:
         ids = _join_positions(call, ids, 1)
-    kernel = math.prod(_sizes(call.args[2], 2))
+    kernel = math.prod(sizes(call.args[2], 2))
     rows = ids.expand(-1, call.args[0].shape[-2], -1).unflatten(-2, (-1, kernel))
     return compress(reduce(call.tracer.graph, rows, [-2], False)).unsqueeze(-1)
 
@@ -324,160 +327,3 @@ def glu(call: OpCall) -> Result:
     shape = list(ids.shape)
     shape[dim] = size
     return pointwise(call.tracer.graph, ids.expand(shape).chunk(2, dim))
-
-
-# --- what has weights ----------------------------------------------------------------------------
-
-
-@rule("convolution", "_convolution", "cudnn_convolution", "convolution_overrideable")
-def convolution(call: OpCall) -> Result:
-    """A convolution, grouped or not, with constant weights."""
-    image, weight, bias = call.args[:3]
-    if call.tracer.ids_of(weight) is not None or call.tracer.ids_of(bias) is not None:
-        raise NotImplementedError("the kernels depend on the data")
-    spatial = weight.dim() - 2
-    stride, padding, dilation = (_sizes(a, spatial) for a in call.args[3:6])
-    transposed, _, groups = call.args[6:9]
-    num_in = image.shape[1]
-    num_out = weight.shape[1] * groups if transposed else weight.shape[0]
-    edges = complete_edges(num_in, num_out, groups)
-    if call.tracer.ignore_zeros:
-        table = (weight != 0).flatten(2).any(-1)
-        if transposed:
-            inputs, outputs = _nonzero(table)
-            outputs += inputs // (num_in // groups) * (num_out // groups)
-        else:
-            outputs, inputs = _nonzero(table)
-            inputs += outputs // (num_out // groups) * (num_in // groups)
-        edges = outputs, inputs, np.arange(num_out)
-    geometry = None if transposed else (list(weight.shape[2:]), stride, padding, dilation)
-    return convolve(call.tracer, call.ids(image), image.shape, edges, spatial, geometry)
-
-
-def convolve(
-    tracer: Tracer,
-    ids: Ids,
-    size: Sequence[int],
-    edges: Edges,
-    spatial: int,
-    geometry: tuple[Sequence[int], ...] | None,
-) -> Ids:
-    """The units of a convolution.
-
-    Args:
-        tracer: Gets units and layer.
-        ids: Ids of the image.
-        size: Its shape.
-        edges: Between channels; see `contract`.
-        spatial: Number of spatial dimensions, the last ones.
-        geometry: Kernel, stride, padding and dilation, or None to join positions if they differ.
-
-    Returns:
-        Ids of the result.
-    """
-    channel = len(size) - spatial - 1
-    if geometry is None and any(n > 1 for n in ids.shape[channel + 1 :]):
-        tracer.assume("convolution", "joins all positions of a channel")
-        ids = reduce(tracer.graph, ids, range(channel + 1, ids.dim()))
-    varies = any(n > 1 for n in ids.shape[channel + 1 :])
-    positions = size[channel + 1 :] if varies else ids.shape[channel + 1 :]
-    full = ids.expand([*ids.shape[:channel], size[channel], *positions])
-    seen = windows(full, *geometry) if varies and geometry else full.unsqueeze(-1)
-    window = seen.shape[-1]
-    sets, index, set_of = edges
-    index = (index[:, None] * window + np.arange(window)).reshape(-1)
-    sets = np.repeat(sets, window)
-    new = tracer.layer(seen, (channel, seen.dim() - 1), (sets, index, set_of), (ids, channel))
-    return compress(new.movedim(-1, channel))
-
-
-@rule("linear")
-def linear(call: OpCall) -> Result:
-    """Functional linear layers, where torch does not decompose them."""
-    x, weight = call.args[:2]
-    result = _product(call, x, weight.t() if call.tracer.ids_of(weight) is None else weight)
-    return result
-
-
-@rule("mm", "bmm", "matmul", "mv", "dot", "_int_mm")
-def product(call: OpCall) -> Result:
-    """A product of matrices, of which one or both may depend on the sources."""
-    return _product(call, call.args[0], call.args[1])
-
-
-@rule("addmm", "baddbmm", "addmv", "addbmm")
-def add_product(call: OpCall) -> Result:
-    """A product of matrices and a sum."""
-    if call.name == "addbmm":
-        raise NotImplementedError("sums over the batch")
-    ids = _product(call, call.args[1], call.args[2])
-    if call.tracer.ids_of(call.args[0]) is None:
-        return ids
-    added = call.ids(call.args[0])
-    added = added.view([1] * (ids.dim() - added.dim()) + list(added.shape))
-    return pointwise(call.tracer.graph, [ids, added])
-
-
-def _product(call: OpCall, a: Tensor, b: Tensor) -> Ids:
-    tracer, graph = call.tracer, call.tracer.graph
-    rows, columns = tracer.ids_of(a), tracer.ids_of(b)
-    in_b = max(b.dim() - 2, 0)
-    if rows is not None and columns is not None:
-        left = reduce(graph, rows, [-1], keepdim=b.dim() > 1)
-        right = reduce(graph, columns, [in_b], keepdim=a.dim() > 1)
-        return pointwise(graph, [left, right])
-    if rows is not None:
-        num_out = b.shape[-1] if b.dim() > 1 else 1
-        matrix = b if b.dim() > 1 else b[:, None]
-        out = weigh(tracer, rows, a.shape, a.dim() - 1, _matrix_edges(tracer, matrix, num_out))
-        return out if b.dim() > 1 else out.squeeze(-1)
-    assert columns is not None
-    num_out = a.shape[-2] if a.dim() > 1 else 1
-    matrix = a.mT if a.dim() > 1 else a[:, None]
-    out = weigh(tracer, columns, b.shape, in_b, _matrix_edges(tracer, matrix, num_out))
-    if a.dim() == 1:
-        return out.squeeze(-1)
-    return out.movedim(-1, -2) if b.dim() > 1 else out
-
-
-def weigh(tracer: Tracer, ids: Ids, size: Sequence[int], dim: int, edges: Edges) -> Ids:
-    """The units of a product with constant weights along `dim`, which becomes the last dimension.
-
-    Where all elements along `dim` belong to the same unit, but other dimensions tell units apart,
-    the weights mix positions, as the token mixing of an MLP-Mixer does, and units stay.
-    """
-    if ids.shape[dim] == 1 and ids.numel() > 1:
-        return ids.movedim(dim, -1)
-    shape = list(ids.shape)
-    shape[dim] = size[dim]
-    return compress(tracer.layer(ids.expand(shape), (dim,), edges, (ids.expand(shape), dim)))
-
-
-def _matrix_edges(tracer: Tracer, matrix: Tensor, num_out: int) -> Edges:
-    """The edges of a constant matrix (..., inputs, outputs)."""
-    if not tracer.ignore_zeros:
-        return complete_edges(matrix.shape[-2], num_out, 1)
-    table = (matrix != 0).reshape(-1, *matrix.shape[-2:]).any(0)
-    inputs, outputs = _nonzero(table)
-    return outputs, inputs, np.arange(num_out)
-
-
-@rule("embedding")
-def embedding(call: OpCall) -> Result:
-    """A table look-up: new units, which read the index."""
-    table, index = call.args[:2]
-    if call.tracer.ids_of(table) is not None:
-        raise NotImplementedError("the table depends on the data")
-    edges = complete_edges(1, table.shape[1], 1)
-    ids = call.ids(index).unsqueeze(-1)
-    return compress(call.tracer.layer(ids, (ids.dim() - 1,), edges, (ids, ids.dim() - 1)))
-
-
-def _nonzero(table: Tensor) -> tuple[IntArray, IntArray]:
-    rows, columns = table.cpu().nonzero(as_tuple=True)
-    return rows.numpy(), columns.numpy()
-
-
-def _sizes(value: Any, count: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * count if len(values) == 1 else values

@@ -20,6 +20,8 @@ from xnets._unit_graph import NOTHING, IntArray, UnitGraph
 
 Ids = Tensor
 Size = Sequence[int]
+# (set of each weight, index along the input of each weight, set of each output)
+Edges = tuple[IntArray, IntArray, IntArray]
 
 MAX_KINDS = 4096  # of positions that are told apart; more are joined
 
@@ -41,7 +43,7 @@ def compress(ids: Ids) -> Ids:
 
 def constant(size: Size) -> Ids:
     """The ids of a tensor that no source reaches."""
-    return torch.full([1] * len(size), NOTHING)
+    return torch.full([1] * len(size), NOTHING, device="cpu")
 
 
 def pointwise(graph: UnitGraph, parts: Sequence[Ids]) -> Ids:
@@ -130,7 +132,7 @@ def contract(
     graph: UnitGraph,
     ids: Ids,
     dims: Sequence[int],
-    edges: tuple[IntArray, IntArray, IntArray],
+    edges: Edges,
 ) -> Ids:
     """Units of a product with weights: the dimensions `dims` become one, the last, of new units.
 
@@ -189,7 +191,7 @@ def per_unit(ids: Ids, channel: int) -> IntArray:
     return table
 
 
-def complete_edges(num_in: int, num_out: int, groups: int) -> tuple[IntArray, IntArray, IntArray]:
+def complete_edges(num_in: int, num_out: int, groups: int) -> Edges:
     """The edges of a dense (groups = 1) or grouped layer, one set a group."""
     sets = np.repeat(np.arange(groups), num_in // groups)
     set_of = np.repeat(np.arange(groups), num_out // groups)
@@ -203,7 +205,7 @@ def _kinds(ids: Ids, dims: Sequence[int]) -> tuple[IntArray, Tensor, list[int]]:
     width = math.prod(ids.shape[d] for d in dims)
     slices = ids.permute([*outer, *dims]).reshape(-1, width)
     if len(slices) == 1:
-        return slices.numpy(), torch.zeros(1, dtype=torch.int64), rest
+        return slices.numpy(), torch.zeros(1, dtype=torch.int64, device="cpu"), rest
     kinds, inverse = torch.unique(slices, dim=0, return_inverse=True)
     if len(kinds) > MAX_KINDS:
         raise TooManyKinds

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from xnets._connectivity_report import Assumption as Assumption
@@ -56,7 +57,7 @@ def connectivity(
         The report.
 
     Raises:
-        TypeError: If `model` is no module, or compiled.
+        TypeError: If `model` is no module, or holds a compiled one.
         ValueError: If the source or another argument is unknown.
 
     Examples:
@@ -70,8 +71,10 @@ def connectivity(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
-    if hasattr(model, "_orig_mod"):
-        raise TypeError("`model` is compiled: give the module from before torch.compile")
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or isinstance(module, torch.jit.ScriptModule):
+            where = f"its module {name!r}" if name else "`model`"
+            raise TypeError(f"{where} is compiled or scripted: give the plain torch.nn.Module")
     if norms not in NORMS:
         raise ValueError(unknown_name("norms", norms, NORMS))
     trace = trace_units(model, example_input, dim=dim, norms=norms, ignore_zeros=ignore_zeros)
