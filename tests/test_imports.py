@@ -18,10 +18,21 @@ MAY_IMPORT = {
     "nn": {"graphs", "ops"},
     "convert": {"nn", "graphs", "ops"},
     "count": {"nn"},
+    "connectivity": {"nn"},
     "models": {"nn", "convert"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "bench": {"models", "count", "nn", "graphs", "ops"},
-    "cli": {"bench", "train", "models", "convert", "count", "nn", "graphs", "ops"},
+    "cli": {
+        "bench",
+        "train",
+        "models",
+        "convert",
+        "count",
+        "connectivity",
+        "nn",
+        "graphs",
+        "ops",
+    },
 }
 # Helpers with a room of their own.
 BELONGS_TO = {
@@ -29,6 +40,15 @@ BELONGS_TO = {
     "_conversion_report": "convert",
     "_graph_command": "cli",
     "_bench_command": "cli",
+    "_connectivity_plot": "connectivity",
+    "_connectivity_report": "connectivity",
+    "_inspect": "cli",
+    "_unit_graph": "connectivity",
+    "_unit_rules": "connectivity",
+    "_unit_sets": "connectivity",
+    "_unit_trace": "connectivity",
+    "_unit_tracer": "connectivity",
+    "_unit_weights": "connectivity",
 }
 
 HEAVY = [
