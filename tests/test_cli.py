@@ -73,13 +73,46 @@ def test_list(what, name):
     assert name in json.loads(invoke("list", what, "--json").stdout)
 
 
+def test_inspect_prints_draws_and_gives_json(here):
+    options = ["--compression", 4, "--set", "width=32", "--set", "depth=4"]
+    shown = invoke("inspect", "mlp", *options, "--plot", "reach.png")
+    assert shown.exit_code == 0, shown.output
+    assert "sources: inputs of '4', the first sparse layer (32)" in shown.stdout
+    assert (here / "reach.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads(invoke("inspect", "mlp", *options, "--source", "input", "--json").stdout)
+    assert report["num_sources"] == 1
+    assert [layer["kind"] for layer in report["layers"]][1:5] == ["ExpanderLinear"] * 4
+
+
+def test_inspect_compares_families(here):
+    options = ["mlp", "--compression", 4, "--set", "width=32", "--compare", "grouped,random"]
+    shown = invoke("inspect", *options, "--plot", "reach.svg")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[0].split() == ["connected,", "uneven:", "grouped", "random"]
+    assert "grouped:\n  sources: " in shown.stdout
+    assert (here / "reach.svg").exists()
+    reports = json.loads(invoke("inspect", *options, "--json").stdout)
+    assert list(reports) == ["grouped", "random"]
+    shares = {family: report["layers"][1]["connected"] for family, report in reports.items()}
+    assert shares["grouped"] == 0.25 < shares["random"]
+
+
+def test_inspect_takes_torchvisions_models():
+    pytest.importorskip("torchvision")
+    options = ["torchvision:squeezenet1_1", "--compression", 4, "--input", "3x64x64"]
+    shown = invoke("inspect", *options, "--source", "features.0")
+    assert shown.exit_code == 0, shown.output
+    assert "ExpanderConv2d" in shown.stdout
+    assert "sources: units of 'features.0' (64)" in shown.stdout
+
+
 def test_version():
     from importlib.metadata import version
 
     assert invoke("--version").stdout == f"xnets {version('xnets')}\n"
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "list"])
+@pytest.mark.parametrize("command", ["train", "eval", "inspect", "list"])
 def test_every_help_has_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
@@ -109,6 +142,21 @@ def test_every_help_has_an_example(command):
         (["eval", "none"], "no such file or folder: none"),
         (["eval", "full"], "full is no finished run: it holds no checkpoint.ckpt"),
         (["eval", "file"], "file is not an xnets checkpoint"),
+        (["inspect", "mobilnet"], "unknown model 'mobilnet'; did you mean 'mobilenet'? known: "),
+        (["inspect", "mlp", "--set", "width"], "`set` (='width') must be NAME=VALUE, such as"),
+        (["inspect", "mlp", "--set", "widht=4"], "unknown argument of model 'mlp': 'widht'; did"),
+        (["inspect", "mlp", "--set", "width=x"], "`width` (='x') must be an integer of at least 1"),
+        (["inspect", "mlp", "--set", "image_size=x"], "`image_size` (='x') must be an integer of"),
+        (["inspect", "mlp", "--input", "3xx"], "`input` (='3xx') must be sizes without the batch"),
+        (["inspect", "mlp", "--input", "1x9x9"], "model 'mlp' cannot take an input of 1x9x9, give"),
+        (["inspect", "mlp", "--source", "11"], "unknown source '11'; did you mean '1'"),
+        (["inspect", "mlp", "--norms", "no"], "unknown norms 'no'; known: mix, pass"),
+        (["inspect", "mlp", "--compare", "random"], "`compare` needs `compression`: a dense net"),
+        (["inspect", "mlp", "--compression", "2", "--compare", "a,b"], "unknown family 'a'; "),
+        (["inspect", "mlp", "--compression", "0"], "`compression` (=0.0) must be at least 1"),
+        (["inspect", "mlp", "--plot", "no/x.png"], "No such file or directory: no/x.png"),
+        (["inspect", "mlp", "--plot", "x.what"], "Format 'what' is not supported"),
+        (["inspect", "torchvision:resnet9"], "unknown model 'torchvision:resnet9'; did you mean"),
         (["list", "recipe"], "unknown list 'recipe'; did you mean 'recipes'?"),
     ],
 )

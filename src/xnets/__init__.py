@@ -8,6 +8,8 @@ from importlib.metadata import version as _version
 from xnets import graphs as graphs
 from xnets import nn as nn
 from xnets import ops as ops
+from xnets.connectivity import Connectivity as Connectivity
+from xnets.connectivity import connectivity as connectivity
 from xnets.convert import ConversionReport as ConversionReport
 from xnets.convert import convert as convert
 from xnets.count import Count as Count

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @torch.no_grad()
-def run_once(model: nn.Module, example_input: Any) -> None:
+def run_once(model: nn.Module, example_input: Any) -> Any:
     """Run `model` in eval mode without gradients, and restore every module's mode.
 
     Attention's fused path is off meanwhile: neither hooks nor the FLOP counter see into it.
@@ -17,6 +17,9 @@ def run_once(model: nn.Module, example_input: Any) -> None:
     Args:
         model: Any module.
         example_input: A tensor, a tuple (or list) of arguments, or a dict of keyword arguments.
+
+    Returns:
+        What the model returns.
     """
     modes = {module: module.training for module in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -24,11 +27,10 @@ def run_once(model: nn.Module, example_input: Any) -> None:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         if isinstance(example_input, dict):
-            model(**example_input)
-        elif isinstance(example_input, (tuple, list)):
-            model(*example_input)
-        else:
-            model(example_input)
+            return model(**example_input)
+        if isinstance(example_input, (tuple, list)):
+            return model(*example_input)
+        return model(example_input)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, training in modes.items():

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from xnets import _bench_command
-from xnets._errors import UserError
+from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._suggest import unknown_name
 from xnets.graphs import list_families
@@ -198,6 +198,93 @@ def eval_(
         typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
     else:
         typer.echo(f"test accuracy {accuracy:.2%}")
+
+
+@app.command(
+    epilog=_examples(
+        "xnets inspect mobilenet --compression 8",
+        "xnets inspect mobilenet --compression 8 --compare grouped,random --plot reach.png",
+        "xnets inspect torchvision:resnet18 --compression 4 --source conv1 --json",
+        "xnets inspect mlp --compression 4 --set width=64 --set depth=4",
+    )
+)
+def inspect(
+    model: Annotated[
+        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+    ],
+    compression: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="How many times fewer edges than dense; the dense network by default."),
+    ] = None,
+    family: Annotated[
+        str, typer.Option(help="How graphs are drawn; see `xnets list families`.")
+    ] = "random",
+    compare: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Families to show side by side, with commas between; needs a compression."
+        ),
+    ] = None,
+    block: Annotated[
+        tuple[int, int],
+        typer.Option(help="Outputs and inputs that share one edge of the graph.", metavar="OUT IN"),
+    ] = (1, 1),
+    seed: Annotated[int, typer.Option(help="Seed of the graphs.")] = 0,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--set", help="An argument of the model; may be repeated.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--input", help="Shape of one input, such as 3x224x224.", metavar="SIZE"),
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Whose reach to follow: input, the name of a layer, or auto, which is what the "
+            "first sparse layer reads."
+        ),
+    ] = "auto",
+    norms: Annotated[
+        str, typer.Option(help="mix: statistics of layer norms connect too; pass: only weights do.")
+    ] = "mix",
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Draw the report into this file; its suffix chooses the format."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what reaches what through a network, layer by layer, and over how many paths."""
+    from xnets._connectivity_plot import plot_connectivity
+    from xnets._connectivity_report import compare_connectivity
+    from xnets._inspect import inspect_models
+
+    if compare is not None and compression is None:
+        raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
+    families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
+    reports = inspect_models(
+        model,
+        families,
+        settings=settings or [],
+        size=size,
+        source=source,
+        norms=norms,
+        compression=compression,
+        block=block,
+        seed=seed,
+    )
+    if plot is not None:
+        with asked_by_user():
+            plot_connectivity(reports if compare is not None else {"": reports[family]}, plot)
+    if as_json:
+        plain = {label: report.to_dict() for label, report in reports.items()}
+        typer.echo(json.dumps(plain if compare is not None else plain[family]))
+    elif compare is not None:
+        typer.echo(compare_connectivity(reports))
+    else:
+        typer.echo(str(reports[family]))
 
 
 @app.command("list", epilog=_examples("xnets list recipes", "xnets list families --json"))

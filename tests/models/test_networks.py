@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import xnets
 from xnets.models import create_model
 
 
@@ -45,3 +46,39 @@ def test_mlp_has_the_depth_and_width_asked_for():
     linear = [m for m in model if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linear] == [(50, 7), *[(7, 7)] * 3, (7, 4)]
     assert model(torch.randn(6, 2, 5, 5)).shape == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("compression", "params", "macs"),  # counted from the paper's description, at 224 x 224
+    [
+        (None, 1_331_592, 149_497_088),
+        (2, 939_400, 85_271_808),
+        (4, 743_304, 53_159_168),
+        (8, 645_256, 37_102_848),
+        (16, 596_232, 29_074_688),
+    ],
+)
+@pytest.mark.parametrize("family", ["random", "grouped"])
+def test_mobilenet_has_the_papers_size(compression, params, macs, family):
+    with torch.device("meta"):
+        model = create_model("mobilenet", compression=compression, family=family)
+        counted = xnets.count(model, torch.empty(1, 3, 224, 224))
+    assert (counted.params, counted.macs) == (params, macs)
+
+
+def test_mobilenet_keeps_the_first_pointwise_layer_and_all_depthwise_ones_dense():
+    model = create_model("mobilenet", compression=4, width=0.25, num_classes=7)
+    assert model(torch.randn(2, 3, 33, 40)).shape == (2, 7)
+    dense = [name for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert [name for name in dense if "depthwise" not in name] == [
+        "stem.0",
+        "blocks.0.pointwise.0",
+        "classifier",
+    ]
+    assert sum("depthwise" in name for name in dense) == 13
+
+
+@pytest.mark.parametrize("width", [0, -1, 0.03, float("nan"), True, "1"])
+def test_mobilenet_of_no_width(width):
+    with pytest.raises(ValueError, match=r"`width` \(=.*\) must be a number of at least 1/32"):
+        create_model("mobilenet", width=width)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from xnets.models import _registry as registry
-from xnets.models import create_model, list_models, register_model
+from xnets.models import create_model, list_models, model_arguments, register_model
 from xnets.nn import ExpanderConv2d, ExpanderLayer, ExpanderLinear
 
 
@@ -13,7 +13,7 @@ def test_list_models_takes_wildcards():
     assert list_models() == sorted(list_models())
     assert {"convnet", "mlp"} <= set(list_models())
     assert list_models("ml?") == ["mlp"]
-    assert list_models("[cm]*") == ["convnet", "mlp"]
+    assert list_models("[cm]*t") == ["convnet", "mobilenet"]
     assert list_models("MLP") == []
 
 
@@ -64,6 +64,11 @@ def test_unknown_model_suggests_the_closest():
         create_model("convnt")
 
 
+def test_arguments_of_an_unknown_model():
+    with pytest.raises(ValueError, match=r"unknown model 'convnt'; did you mean 'convnet'\?"):
+        model_arguments("convnt")
+
+
 def test_unknown_argument_is_named():
     with pytest.raises(
         TypeError, match=r"unknown argument of model 'convnet': 'widht'; did you mean 'width'\?"
@@ -109,6 +114,17 @@ def test_register_model():
 
     assert "tiny" in list_models()
     assert create_model("tiny", num_classes=5)(torch.zeros(1, 3)).shape == (1, 5)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_model_says_which_layers_stay_dense():
+    @register_model(where=lambda name, layer: name != "1")
+    def tiny(width: int = 8) -> nn.Module:
+        return nn.Sequential(*(nn.Linear(width, width) for _ in range(4)))
+
+    assert model_arguments("tiny") == {"width": 8}
+    kinds = [type(layer) for layer in create_model("tiny", compression=2)]
+    assert kinds == [nn.Linear, nn.Linear, ExpanderLinear, nn.Linear]
 
 
 @pytest.mark.usefixtures("own_registry")

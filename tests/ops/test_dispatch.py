@@ -56,8 +56,9 @@ def test_auto_takes_the_smaller_copy() -> None:
     assert "slow: it copies 60 inputs, a dense weight has 48 entries" in ops.explain(
         linear_call(input=torch.ones(5, 8))
     )
-    assert ops.choose(conv_call(input=torch.ones(1, 8, 6, 6))).name == "gather"  # 36 <= 4 * 9
-    assert ops.choose(conv_call(input=torch.ones(1, 8, 6, 7))).name == "masked"
+    # A copied input of a convolution counts 8 times: 4 * 12 * 8 <= 48 * 9.
+    assert ops.choose(conv_call(input=torch.ones(1, 8, 2, 2), padding=(1, 1))).name == "gather"
+    assert ops.choose(conv_call(input=torch.ones(1, 8, 3, 3))).name == "masked"
 
 
 def test_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,3 +76,8 @@ def test_bad_values_are_refused_before_anything_runs(field, value, message):
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match=r"a recipe named 'digits' is registered already"):
         register_recipe(lambda: get_recipe("digits"))
+
+
+def test_a_seed_too_large_for_torch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`seed` \(=9+\) must be below 2\^63"):
+        get_recipe("digits", seed=99999999999999999999999)

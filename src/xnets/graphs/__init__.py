@@ -9,6 +9,7 @@ from xnets.graphs._butterfly import butterfly_graph as butterfly_graph
 from xnets.graphs._butterfly import radix_graph as radix_graph
 from xnets.graphs._certify import Certificate as Certificate
 from xnets.graphs._certify import certify as certify
+from xnets.graphs._checks import check_block as check_block
 from xnets.graphs._checks import check_block_sides as check_block_sides
 from xnets.graphs._compare import Comparison as Comparison
 from xnets.graphs._compare import compare_families as compare_families

@@ -187,7 +187,12 @@ class BipartiteGraph:
             >>> BipartiteGraph.from_neighbors([[2, 0], [1, 2]], num_in=3).indices
             array([0, 2, 1, 2])
         """
-        table = np.sort(as_integers("neighbors", neighbors), axis=1)
+        table = as_integers("neighbors", neighbors)
+        if table.ndim != 2:
+            raise ValueError(
+                f"`neighbors` must have shape (base outputs, degree), got {table.shape}"
+            )
+        table = np.sort(table, axis=1)
         rows, degree = table.shape
         indptr = np.arange(rows + 1) * degree
         return cls(num_in, rows * block[0], indptr, table.reshape(-1), block)
@@ -217,13 +222,13 @@ class BipartiteGraph:
     @cached_property
     def fan_in(self) -> IntArray:
         """Inputs of each output, shape (num_out,)."""
-        return np.repeat(np.diff(self.indptr) * self.block[1], self.block[0])
+        return _frozen(np.repeat(np.diff(self.indptr) * self.block[1], self.block[0]))
 
     @cached_property
     def fan_out(self) -> IntArray:
         """Outputs of each input, shape (num_in,)."""
         base = np.bincount(self.indices, minlength=self.base_shape[1])
-        return np.repeat(base * self.block[0], self.block[1]).astype(np.int64)
+        return _frozen(np.repeat(base * self.block[0], self.block[1]).astype(np.int64))
 
     @property
     def degree(self) -> int | None:
@@ -348,6 +353,10 @@ class BipartiteGraph:
 
     # --- Python's own ----------------------------------------------------------------------------
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built anew, so that they are checked and read-only too."""
+        return (type(self), (self.num_in, self.num_out, self.indptr, self.indices, self.block))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BipartiteGraph):
             return NotImplemented
@@ -368,3 +377,8 @@ class BipartiteGraph:
             f"BipartiteGraph(num_in={self.num_in}, num_out={self.num_out}, "
             f"num_edges={self.num_edges}, degree={shown}{block})"
         )
+
+
+def _frozen(array: IntArray) -> IntArray:
+    array.setflags(write=False)
+    return array

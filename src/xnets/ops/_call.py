@@ -53,6 +53,8 @@ class Call:
 
     def check(self) -> None:
         """Raise a clear error if the tensors do not fit one another."""
+        if not isinstance(self.input, Tensor):
+            raise TypeError(f"`input` must be a torch.Tensor, got {type(self.input).__name__}")
         self._check_shapes()
         self._check_dtypes_and_devices()
 

@@ -81,6 +81,8 @@ class Recipe:
         object.__setattr__(self, "block", _pair("block", self.block))
         for name, at_least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("seed", 0)):
             _check_int(name, getattr(self, name), at_least)
+        if self.seed >= 2**63:  # what torch.manual_seed takes
+            raise ValueError(f"`seed` (={self.seed}) must be below 2^63")
         if self.threads is not None:
             _check_int("threads", self.threads, 1)
         self._check_float("compression", lambda v: v >= 1, "at least 1 and finite")
