@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A deadline is a timed test: it fails on a busy machine.
+settings.register_profile("xnets", deadline=None)
+settings.load_profile("xnets")
 
 
 @pytest.fixture(autouse=True)
