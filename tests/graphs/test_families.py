@@ -34,7 +34,8 @@ def test_released_rule() -> None:
     # A bottleneck's last convolution keeps 1/8 at compression 2, as counted in its released code.
     assert make_graph("released", 64, 256, compression=2).compression == 8
     blocked = make_graph("released", 64, 256, compression=2, block=(4, 2))
-    assert set(blocked.fan_out.tolist()) == {64}
+    assert set(blocked.fan_out.tolist()) == {32}  # the same rule in blocks
+    assert blocked.compression == 8
 
 
 @pytest.mark.parametrize("family", [f for f in list_families() if f not in FEW_SIZES])
