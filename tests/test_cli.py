@@ -253,9 +253,18 @@ def test_ctrl_c_keeps_what_is_done(here):
     assert not list((here / "run").glob(".*"))
 
 
-def test_threads_reach_torch():
-    assert invoke("train", *FAST, "--threads", 2, "--json").exit_code == 0
-    assert torch.get_num_threads() == 2
+def test_threads_reach_torch_and_are_given_back(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "xnets.train.loop.accuracy", lambda *_: seen.append(torch.get_num_threads()) or 0.5
+    )
+    trained = invoke("train", *FAST, "--threads", 2, "--out", "run", "--json")
+    assert json.loads(trained.stdout)["recipe"]["threads"] == 2
+    assert invoke("eval", "run").exit_code == 0  # as in training
+    assert invoke("eval", "run", "--threads", 3).exit_code == 0
+    assert seen == [2, 2, 3]
+    assert torch.get_num_threads() == 1
+    assert "`threads` (=0) must be at least 1" in invoke("eval", "run", "--threads", 0).stderr
 
 
 def test_list_covers_every_recipe():

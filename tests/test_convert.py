@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +217,91 @@ def test_layers_whose_weight_the_parent_reads_are_left() -> None:
     assert reasons(report)["qkv"] == "Reader reads its weight directly"
     assert isinstance(sparse.free, ExpanderLinear)
     assert sparse(torch.zeros(1, 8)).shape == (1, 2)
+
+
+def test_reading_a_weight_is_seen_through_decorators_but_its_dtype_is_harmless() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(8, 8)
+            self.decorated = nn.Linear(8, 8)
+            self.inner = nn.Linear(8, 8)
+            self.property = nn.Linear(8, 8)
+            self.harmless = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 2)
+
+        @torch.no_grad()
+        def norm(self) -> Tensor:
+            return self.decorated.weight.norm()
+
+        @property
+        def matrix(self) -> Tensor:
+            return self.property.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            reads = [f() for f in (lambda: self.inner.weight,)]
+            x = x.to(self.harmless.weight.dtype) + self.norm() + reads[0].sum()
+            return self.head(self.harmless(self.stem(x)))
+
+    said = reasons(xnets.convert(Reader())[1])
+    assert [name for name, reason in said.items() if "directly" in reason] == [
+        "decorated",
+        "inner",
+        "property",
+    ]
+
+
+def test_what_users_set_on_layers_survives_or_is_a_reason() -> None:
+    net = nn.Sequential(*[nn.Linear(16, 16) for _ in range(8)])
+    net[1].tag = {"stage": 2}
+    net[1].weight.no_decay = True
+    net[2].register_buffer("scale", torch.ones(1))
+    net[3].forward = lambda x: x  # type: ignore[method-assign]
+    net[4].weight.register_hook(lambda g: g)
+    prune.l1_unstructured(net[5], "bias", 0.5)
+    nn.init.constant_(net[6].bias, -4.6)
+    sparse, report = xnets.convert(net)
+    assert sparse[1].tag == {"stage": 2}
+    assert sparse[1].tag is not net[1].tag
+    assert sparse[1].weight.no_decay
+    said = reasons(report)
+    assert "buffers" in said["2"]
+    assert said["3"] == "its forward was replaced"
+    assert "hooks, which expect the dense shape" in said["4"]
+    assert "pruned" in said["5"]
+    assert sparse[6].bias.eq(-4.6).all()
+    assert sparse(torch.randn(2, 16)).shape == (2, 16)
+
+
+def test_every_layer_with_weights_is_named() -> None:
+    net = nn.Sequential(
+        nn.Linear(8, 8), nn.LSTM(8, 8), nn.MultiheadAttention(8, 2), nn.Bilinear(4, 5, 6),
+        nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8),
+    )  # fmt: skip
+    said = reasons(xnets.convert(net)[1])
+    assert said["1"] == "LSTM has no expander version"
+    assert said["2"] == "MultiheadAttention has no expander version"
+    assert said["3"] == "Bilinear has no expander version"
+    assert "4" not in said
+
+
+def test_models_that_cannot_be_copied() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(3)])
+
+        def __deepcopy__(self, memo: object) -> Own:
+            return Own()
+
+    with pytest.raises(TypeError, match="Linear could not be replaced: a module above it defines"):
+        xnets.convert(Own())
+    net = small_net()
+    net.lock = threading.Lock()
+    with pytest.raises(
+        TypeError, match=r"`model` cannot be copied by copy\.deepcopy: cannot pickle"
+    ):
+        xnets.convert(net)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")

@@ -15,7 +15,7 @@ class LayerChange:
     Args:
         name: Qualified name in the model; the first of them if the layer is shared.
         kind: Class name before.
-        size: (inputs, outputs) of its weight.
+        size: (inputs, outputs) of its weight; None where it has no such two numbers.
         became: Class name after, or None if it was left alone.
         compression: Actual compression; 1.0 if it was left alone.
         seed: Seed of its graph, for `make_graph`; None if it has none.
@@ -24,7 +24,7 @@ class LayerChange:
 
     name: str
     kind: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     became: str | None
     compression: float
     seed: int | None
@@ -64,7 +64,7 @@ class ConversionReport:
             [
                 layer.name or "(model)",
                 layer.kind,
-                f"{layer.size[0]} -> {layer.size[1]}",
+                f"{layer.size[0]} -> {layer.size[1]}" if layer.size else "",
                 f"{layer.compression:.4g}" if layer.became else "",
                 layer.became or f"left: {layer.reason}",
             ]

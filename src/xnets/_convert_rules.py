@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dis
+import inspect
 from collections.abc import Iterator
-from functools import lru_cache
-from itertools import pairwise
-from types import FunctionType
+from functools import cache
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from xnets._run_once import run_once
 from xnets.nn import ExpanderLayer
@@ -33,10 +34,22 @@ def check_model(model: Any) -> None:
 
 
 def find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules that own a weight of two or more dimensions, in order of registration."""
+    """All layers that own a matrix of weights, in order of registration.
+
+    That is linear layers, convolutions, expander layers, and any module without children (or
+    attention) that has a parameter of two or more dimensions.
+    """
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight")
-        if isinstance(module, (*DENSE, ExpanderLayer)) or (weight is not None and weight.dim() > 1):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        is_leaf = not any(True for _ in module.children())
+        parameters = [p for p in module._parameters.values() if p is not None and not is_lazy(p)]
+        owns_matrix = any(p.dim() > 1 for p in parameters)
+        if (
+            isinstance(module, (*DENSE, ExpanderLayer))
+            or (owns_matrix and (is_leaf or isinstance(module, nn.MultiheadAttention)))
+            or "quantized" in type(module).__module__
+        ):
             yield name, module
 
 
@@ -99,20 +112,41 @@ def weights_read_by_parents(model: nn.Module) -> dict[int, str]:
     return reasons
 
 
-@lru_cache
+@cache
 def _weights_read(parent: type[nn.Module]) -> frozenset[str]:
-    """The names n for which a method of a class reads self.n.weight."""
+    """The names n for which a method of a class reads self.n.weight, but for its dtype or so."""
     names = set()
     for cls in parent.__mro__:
         if cls is nn.Module:
             break
-        for name, method in vars(cls).items():
-            if isinstance(method, FunctionType) and "init" not in name and "reset" not in name:
-                steps = [step.argval for step in dis.get_instructions(method)]
-                names |= {
-                    child for child, attribute in pairwise(steps) if attribute == "weight"
-                } & {step for step in steps if isinstance(step, str)}
+        for name, member in vars(cls).items():
+            if not name.lstrip("_").startswith(("init", "reset")):
+                for code in _codes(member):
+                    names |= _weights_read_by(code)
     return frozenset(names)
+
+
+def _codes(member: Any) -> Iterator[CodeType]:
+    """The code of a method, seen through decorators and properties, and of functions in it."""
+    if isinstance(member, property):
+        member = member.fget
+    member = inspect.unwrap(getattr(member, "__func__", member))
+    todo = [getattr(member, "__code__", None)]
+    while todo:
+        code = todo.pop()
+        if isinstance(code, CodeType):
+            yield code
+            todo.extend(code.co_consts)
+
+
+def _weights_read_by(code: CodeType) -> set[str]:
+    steps = [step.argval for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    harmless = ("dtype", "device", "shape", "ndim", "requires_grad", "is_cuda")
+    return {
+        child
+        for child, attribute, then in zip(steps, steps[1:], [*steps[2:], None], strict=False)
+        if attribute == "weight" and isinstance(child, str) and then not in harmless
+    }
 
 
 def why_leave(layer: nn.Module, compression: float) -> str:
@@ -124,28 +158,46 @@ def why_leave(layer: nn.Module, compression: float) -> str:
         return f"{kind.__name__} has no expander version"
     if kind.__name__.startswith("Lazy"):
         return "it has no weight yet: run the model once first"
-    if "weight" not in layer._parameters:
+    if "weight" not in layer._parameters or "bias" not in layer._parameters:
         return "its weight is computed from other parameters (pruned or reparametrised)"
     if kind not in DENSE:
         base = next(base for base in DENSE if isinstance(layer, base))
         return f"{kind.__name__} is not torch's own {base.__name__} and may compute something else"
+    if "forward" in vars(layer):
+        return "its forward was replaced"
+    if len(layer._parameters) > 2 or layer._buffers or layer._modules:
+        return "it has parameters, buffers or children of its own besides weight and bias"
+    if any(p is not None and p._backward_hooks for p in layer._parameters.values()):
+        return "its parameters have hooks, which expect the dense shape"
     groups = getattr(layer, "groups", 1)
     if groups > 1:
         return "depthwise" if groups == layer.in_channels else f"grouped (groups={groups})"
-    num_in, _ = layer_size(layer)
+    num_in = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
     if num_in < compression:
         return f"too small: {num_in} inputs are fewer than the compression"
     return ""
 
 
-def layer_size(layer: nn.Module) -> tuple[int, int]:
-    """(inputs, outputs) of a layer's weight."""
+def layer_size(layer: nn.Module) -> tuple[int, int] | None:
+    """(inputs, outputs) of a layer's weight; None where it has no such two numbers."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     if isinstance(layer, DENSE[1:]):
         return layer.in_channels, layer.out_channels
     if isinstance(layer, ExpanderLayer):
         return layer.num_in, layer.num_out
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight.shape[1], weight.shape[0]
+    return None
+
+
+@cache
+def _plain_names(kind: type[nn.Module]) -> frozenset[str]:
+    sizes = {"in_features": 1, "out_features": 1}
+    if kind is not nn.Linear:
+        sizes = {"in_channels": 1, "out_channels": 1, "kernel_size": 1}
+    return frozenset(vars(kind(**sizes)))
+
+
+def extra_attributes(layer: nn.Module) -> dict[str, Any]:
+    """What a user has set on one of torch's layers besides what torch has."""
+    plain = _plain_names(type(layer))  # type: ignore[arg-type]
+    return {name: value for name, value in vars(layer).items() if name not in plain}

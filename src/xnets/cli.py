@@ -12,7 +12,9 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
+from xnets import _bench_command
 from xnets._errors import UserError, asked_by_user
+from xnets._graph_command import graph
 from xnets._suggest import unknown_name
 from xnets.graphs import list_families
 from xnets.models import list_models
@@ -73,7 +75,7 @@ DataDir = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")]
 Threads = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(help="Number of CPU threads; torch's own choice by default."),
+    typer.Option(help="Number of CPU threads; the recipe's by default."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
@@ -158,7 +160,6 @@ def train(
 
     Values that are not given are the recipe's own.
     """
-    _set_threads(threads)
     chosen = get_recipe(
         recipe,
         compression=compression,
@@ -169,6 +170,7 @@ def train(
         lr=lr,
         seed=seed,
         backend=backend,
+        threads=threads,
     )
     result = run_recipe(
         chosen, out=out, data_dir=data_dir, device=device, command=ctx.meta["xnets.command"]
@@ -191,8 +193,7 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Measure the test accuracy of a trained network anew."""
-    _set_threads(threads)
-    accuracy = evaluate(run, data_dir=data_dir, device=device)
+    accuracy = evaluate(run, data_dir=data_dir, device=device, threads=threads)
     if as_json:
         typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
     else:
@@ -298,6 +299,36 @@ def list_(
     typer.echo(json.dumps(names) if as_json else "\n".join(names))
 
 
+app.command(
+    "graph",
+    epilog=_examples(
+        "xnets graph biregular --num-in 256 --num-out 256 --compression 8",
+        "xnets graph random --num-in 256 --num-out 512 --degree 32 --block 4 1 --plot graph.png",
+        "xnets graph --compare --num-in 256 --num-out 256 --compression 8",
+        "xnets graph --mask mask.npy --json",
+    ),
+)(graph)
+
+bench = typer.Typer(
+    help="Experiments and benchmarks, each with a CSV and a picture.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(bench, name="bench", epilog=_examples("xnets bench theory --only blocks"))
+bench.command(
+    epilog=_examples(
+        "xnets bench theory",
+        "xnets bench theory --only depth --degrees 4 --sizes 64,256,1024 --out depths",
+    )
+)(_bench_command.theory)
+bench.command(
+    epilog=_examples(
+        "xnets bench graphs",
+        "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
+    )
+)(_bench_command.graphs)
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="xnets")
@@ -321,16 +352,6 @@ def _print_result(result: Result) -> None:
     console = Console()
     console.print(table)
     console.print(f"run folder: {result.folder}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise UserError(f"`threads` (={threads}) must be at least 1")
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _say(text: str) -> None:

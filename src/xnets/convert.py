@@ -17,6 +17,7 @@ from xnets._conversion_report import LayerChange as LayerChange
 from xnets._convert_rules import (
     Dense,
     check_model,
+    extra_attributes,
     find_ends,
     find_layers,
     layer_size,
@@ -27,6 +28,7 @@ from xnets._convert_rules import (
 from xnets._suggest import unknown_name
 from xnets.graphs import (
     BipartiteGraph,
+    check_block,
     check_block_sides,
     check_seed,
     degree_for,
@@ -152,7 +154,17 @@ def convert(
                 memo[id(value)] = value.detach().clone()
     # What deepcopy finds in its memo it does not copy: this puts the new layers wherever the old
     # ones are referred to, be it shared, held in a plain list, or as the root itself.
-    converted = copy.deepcopy(model, memo)
+    try:
+        converted = copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"`model` cannot be copied by copy.deepcopy: {error}") from error
+    inside = set(converted.modules())
+    for old, new_layer in replaced:
+        if new_layer not in inside:
+            raise TypeError(
+                f"{type(old).__name__} could not be replaced: a module above it defines its own "
+                "__deepcopy__, which does not pass the memo on; leave it out with `where`"
+            )
     for old, new_layer in replaced:
         _keep_state(old, new_layer, memo)
     _turn_off_fast_paths(converted)
@@ -176,7 +188,7 @@ def _expander(
     init: str,
     backend: str,
 ) -> ExpanderLayer:
-    num_in, num_out = layer_size(layer)
+    num_in, num_out = layer_size(layer) or (0, 0)
     if init == "magnitude":
         graph = strongest_inputs(layer.weight, compression, block)
     else:
@@ -214,10 +226,11 @@ def strongest_inputs(
     if weight.is_meta:
         raise ValueError("init='magnitude' needs the weights' values, but they are on 'meta'")
     num_out, num_in = weight.shape[:2]
-    base = make_graph("complete", num_in, num_out, block=block).base
-    energy = weight.detach().double().square()
-    blocks = energy.reshape(base.num_out, block[0], base.num_in, block[1], -1).sum((1, 3, 4))
-    degree = degree_for(base.num_in, compression)
+    b_out, b_in = check_block(block, num_in, num_out)
+    rows, columns = num_out // b_out, num_in // b_in
+    energy = weight.detach().float().square()
+    blocks = energy.reshape(rows, b_out, columns, b_in, -1).sum((1, 3, 4))
+    degree = degree_for(columns, compression)
     order = np.argsort(-blocks.cpu().numpy(), axis=1, kind="stable")  # ties go to the first input
     return BipartiteGraph.from_neighbors(order[:, :degree], num_in, block=block)
 
@@ -231,11 +244,12 @@ def _draw_fresh(old: Dense, new: ExpanderLayer) -> None:
     """
     if new.weight.is_meta:
         return
-    scale = old.weight.norm() / old.weight.numel() ** 0.5
+    scale = old.weight.float().norm() / old.weight.numel() ** 0.5
     dense_fan = old.weight[0].numel()
     gain = (dense_fan / new.edge_fan()).sqrt().to(new.weight)
     new.weight.normal_().mul_(gain * scale)
-    if new.bias is not None and old.bias is not None and bool(old.bias.any()):
+    # A constant bias, zeros as a rule, is the author's choice; from_dense has copied it.
+    if new.bias is not None and old.bias is not None and bool((old.bias != old.bias[0]).any()):
         bound = float(new.edge_fan().mean().rsqrt())
         new.bias.uniform_(-bound, bound)
 
@@ -258,7 +272,11 @@ def _keep_state(old: nn.Module, new: ExpanderLayer, memo: dict[int, Any]) -> Non
         setattr(new, name, copy.deepcopy(getattr(old, name), memo))
     new.train(old.training)
     for name, parameter in new.named_parameters(recurse=False):
-        parameter.requires_grad_(getattr(old, name).requires_grad)
+        dense = getattr(old, name)
+        parameter.requires_grad_(dense.requires_grad)
+        vars(parameter).update(vars(dense))  # marks such as timm's `_no_weight_decay`
+    for name, value in extra_attributes(old).items():
+        setattr(new, name, copy.deepcopy(value, memo))
 
 
 def _turn_off_fast_paths(model: nn.Module) -> None:

@@ -39,9 +39,6 @@ def test_a_deep_stack_keeps_the_variance_of_its_activations(
     last = variances(layers, x, relu=True)[-1] / 2  # He's rule: pre-activations have variance 2
     # The dense stack's own spread at this width, over seeds, is 0.4 to 2.2.
     assert 0.25 < last < 4
-    # With the dense fan each layer would lose a factor of `compression`.
-    wrong = compression**-DEPTH
-    assert compression == 1 or last > 1e3 * wrong
 
 
 @pytest.mark.parametrize("compression", [2, 8, 64])
@@ -67,9 +64,9 @@ def test_irregular_fan_is_each_outputs_own() -> None:
     layer = ExpanderLinear(2048, 1024, bias=False, compression=64, family="random_fan_out")
     init.kaiming_uniform_(layer, nonlinearity="linear")
     y = layer(torch.randn(2000, 2048)).detach()
-    used = torch.from_numpy(layer.graph.fan_in > 0)
+    used = torch.tensor(layer.graph.fan_in > 0)
     variance = y.var(0)[used]
-    fan = torch.from_numpy(layer.graph.fan_in)[used]
+    fan = torch.tensor(layer.graph.fan_in)[used]
     few, many = variance[fan <= fan.median()].mean(), variance[fan > fan.median()].mean()
     assert float(few) == pytest.approx(1, rel=0.15)
     assert float(many) == pytest.approx(1, rel=0.15)

@@ -21,6 +21,9 @@ from xnets.nn import (
     ExpanderLinear,
 )
 
+# Torch says this once, of its own layers.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.:UserWarning")
+
 EXPANDER = {1: ExpanderConv1d, 2: ExpanderConv2d, 3: ExpanderConv3d}
 DENSE = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -81,7 +84,6 @@ TORCH_CASES: list[tuple[tuple[int, ...], int, Any, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # torch, of its own layer
 @pytest.mark.parametrize("backend", ["reference", "masked", "gather"])
 @pytest.mark.parametrize(
     ("case", "batched"),
@@ -332,6 +334,21 @@ def test_compiles_without_graph_breaks(name: str, backend: str, family: str) -> 
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("name", ["linear", "conv2d"])
+def test_one_compiled_layer_serves_any_batch(name: str) -> None:
+    make, shape = LAYERS[name]
+    layer = make(compression=4)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", dynamic=None)
+    for batch in (2, 5, 64):
+        x = torch.randn(batch, *shape[1:])
+        torch.testing.assert_close(compiled(x), layer(x))
+    batch_dim = {0: torch.export.Dim("batch", min=2, max=512)}
+    exported = torch.export.export(layer, (torch.randn(shape),), dynamic_shapes=(batch_dim,))
+    x = torch.randn(17, *shape[1:])
+    torch.testing.assert_close(exported.module()(x), layer(x))
+
+
 @pytest.mark.slow
 def test_compiles_with_inductor() -> None:
     net = nn.Sequential(
@@ -469,6 +486,8 @@ def test_bad_input(made: Any) -> None:
         layer(torch.randn(shape, dtype=torch.float64))
     with pytest.raises(ValueError, match="`input` is on meta, but `weight` is on cpu"):
         layer(torch.empty(shape, device="meta"))
+    with pytest.raises(TypeError, match=r"`input` must be a torch\.Tensor, got ndarray"):
+        layer(np.zeros(shape, dtype=np.float32))
 
 
 def test_is_an_expander_layer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from xnets.graphs import BipartiteGraph
 from xnets.nn import ExpanderConv2d, ExpanderLinear
@@ -144,20 +146,101 @@ def test_partial_loading_without_the_pattern() -> None:
     assert layer.weight.eq(1).all()
 
 
-def test_writing_into_the_buffers_is_noticed() -> None:
+def regular_and_irregular(backend: str) -> list[ExpanderLinear]:
+    """Two layers with as many edges, one of constant degree, one not."""
+    options = [{"degree": 3}, {"degree": 2, "family": "random_fan_out", "seed": 1}]
+    layers = [ExpanderLinear(9, 6, backend=backend, **o) for o in options]  # type: ignore[arg-type]
+    assert layers[0].num_edges == layers[1].num_edges
+    return layers
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("backend", ["masked", "gather"])
+def test_writing_into_the_buffers_is_noticed(backend: str, swap: bool) -> None:
     # As DDP does when it broadcasts rank 0's buffers over a rank that drew another graph.
-    for backend in ("masked", "gather"):
-        layer = ExpanderLinear(9, 6, degree=2, family="random_fan_out", backend=backend, seed=1)
-        x = torch.randn(2, 9)
-        layer(x)
-        regular = ExpanderLinear(9, 6, degree=3)
-        assert regular.num_edges == layer.num_edges
-        with torch.no_grad():
-            for mine, others in zip(layer.buffers(), regular.buffers(), strict=True):
-                mine.copy_(others)
-            layer.weight.copy_(regular.weight)
-            layer.bias.copy_(regular.bias)
-        torch.testing.assert_close(layer(x), regular(x))
+    layer, other = regular_and_irregular(backend)[:: -1 if swap else 1]
+    x = torch.randn(2, 9)
+    layer(x)
+    with torch.no_grad():
+        for mine, others in zip(
+            layer.state_dict().values(), other.state_dict().values(), strict=True
+        ):
+            mine.copy_(others)
+    torch.testing.assert_close(layer(x), other(x))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("backend", ["masked", "gather"])
+def test_other_buffers_are_noticed(backend: str, swap: bool) -> None:
+    layer, other = regular_and_irregular(backend)[:: -1 if swap else 1]
+    x = torch.randn(2, 9)
+    before = layer(x)
+    lent = torch.func.functional_call(layer, other.state_dict(), (x,))
+    torch.testing.assert_close(lent, other(x))
+    assert torch.equal(layer(x), before)  # lent for one call
+    layer.indptr, layer.indices = other.indptr.clone(), other.indices.clone()
+    layer.weight.data, layer.bias.data = other.weight.data, other.bias.data
+    torch.testing.assert_close(layer(x), other(x))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_compiled_masked_reads_the_graph_anew(swap: bool) -> None:
+    layer, other = regular_and_irregular("masked")[:: -1 if swap else 1]
+    x = torch.randn(2, 9)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled(x)
+    with torch.no_grad():
+        for mine, others in zip(
+            layer.state_dict().values(), other.state_dict().values(), strict=True
+        ):
+            mine.copy_(others)
+    torch.testing.assert_close(compiled(x), other(x))
+
+
+def test_to_meta_and_back_keeps_the_graph() -> None:
+    layer = ExpanderConv2d(8, 4, 3, degree=4, block=(2, 2), seed=3)
+    graph = layer.graph
+    layer.to("meta")
+    assert layer.graph == graph
+    layer.to_empty(device="cpu")
+    layer.reset_parameters()
+    assert layer.graph == graph
+    assert torch.isfinite(layer(torch.randn(1, 8, 5, 5))).all()
+
+
+def test_a_missing_or_unexpected_bias_is_torchs_business() -> None:
+    for mine, others in ((True, False), (False, True)):
+        layer = ExpanderLinear(8, 4, bias=mine, degree=2)
+        other = ExpanderLinear(8, 4, bias=others, degree=4)
+        with pytest.raises(RuntimeError, match=r'(Missing|Unexpected) key.*"bias"'):
+            copy.deepcopy(layer).load_state_dict(snapshot(other))
+        layer.load_state_dict(snapshot(other), strict=False)
+        assert layer.graph == other.graph
+
+
+def test_assigning_leaves_the_old_parameter_alone() -> None:
+    layer = ExpanderLinear(8, 4, degree=2)
+    old = layer.weight
+    layer.load_state_dict(snapshot(ExpanderLinear(8, 4, degree=4)), assign=True)
+    assert old.shape == (8, 1)
+    assert layer.weight.shape == (16, 1)
+
+
+def test_reparametrised_layers_load_their_own_state() -> None:
+    x = torch.randn(2, 8)
+    for wrap in (
+        nn.utils.parametrizations.weight_norm,
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    ):
+        layer = wrap(ExpanderLinear(8, 4, degree=2))
+        expected = layer(x)
+        layer.load_state_dict(layer.state_dict())
+        torch.testing.assert_close(layer(x), expected)
+        other = ExpanderLinear(8, 4, degree=4)
+        state = {**layer.state_dict(), "indptr": other.indptr, "indices": other.indices}
+        with pytest.raises(RuntimeError, match=r"do not fit|cannot change its size"):
+            layer.load_state_dict(state)
 
 
 def test_loading_on_the_meta_device() -> None:

@@ -58,6 +58,7 @@ def test_unknown_recipe_suggests_the_closest():
         ("weight_decay", -0.1, r"`weight_decay` \(=-0.1\) must be at least 0"),
         ("warmup", 1, r"`warmup` \(=1\) must be between 0 and 1"),
         ("label_smoothing", 1, r"`label_smoothing` \(=1\) must be at least 0 and below 1"),
+        ("threads", 0, r"`threads` \(=0\) must be at least 1"),
         ("shift", -1, r"`shift` \(=-1\) must be at least 0"),
         ("block", 4, r"`block` \(=4\) must be a pair of integers"),
         ("block", (4, 0), r"`block` \(=0\) must be at least 1"),
@@ -75,3 +76,8 @@ def test_bad_values_are_refused_before_anything_runs(field, value, message):
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match=r"a recipe named 'digits' is registered already"):
         register_recipe(lambda: get_recipe("digits"))
+
+
+def test_a_seed_too_large_for_torch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`seed` \(=9+\) must be below 2\^63"):
+        get_recipe("digits", seed=99999999999999999999999)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xnets.graphs._checks import IntArray, as_integers, check_block, check_range, check_size
+
 if TYPE_CHECKING:
     import networkx
     import scipy.sparse
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,7 +187,12 @@ class BipartiteGraph:
             >>> BipartiteGraph.from_neighbors([[2, 0], [1, 2]], num_in=3).indices
             array([0, 2, 1, 2])
         """
-        table = np.sort(as_integers("neighbors", neighbors), axis=1)
+        table = as_integers("neighbors", neighbors)
+        if table.ndim != 2:
+            raise ValueError(
+                f"`neighbors` must have shape (base outputs, degree), got {table.shape}"
+            )
+        table = np.sort(table, axis=1)
         rows, degree = table.shape
         indptr = np.arange(rows + 1) * degree
         return cls(num_in, rows * block[0], indptr, table.reshape(-1), block)
@@ -217,13 +222,13 @@ class BipartiteGraph:
     @cached_property
     def fan_in(self) -> IntArray:
         """Inputs of each output, shape (num_out,)."""
-        return np.repeat(np.diff(self.indptr) * self.block[1], self.block[0])
+        return _frozen(np.repeat(np.diff(self.indptr) * self.block[1], self.block[0]))
 
     @cached_property
     def fan_out(self) -> IntArray:
         """Outputs of each input, shape (num_in,)."""
         base = np.bincount(self.indices, minlength=self.base_shape[1])
-        return np.repeat(base * self.block[0], self.block[1]).astype(np.int64)
+        return _frozen(np.repeat(base * self.block[0], self.block[1]).astype(np.int64))
 
     @property
     def degree(self) -> int | None:
@@ -348,6 +353,10 @@ class BipartiteGraph:
 
     # --- Python's own ----------------------------------------------------------------------------
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built anew, so that they are checked and read-only too."""
+        return (type(self), (self.num_in, self.num_out, self.indptr, self.indices, self.block))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BipartiteGraph):
             return NotImplemented
@@ -370,52 +379,6 @@ class BipartiteGraph:
         )
 
 
-def check_size(name: str, value: Any) -> int:
-    """Return `value` as an int of at least 1, or raise with the argument's name."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` (={value!r}) must be an int")
-    if value < 1:
-        raise ValueError(f"`{name}` (={value}) must be at least 1")
-    return int(value)
-
-
-def check_block_sides(block: Any) -> tuple[int, int]:
-    """Return `block` as a pair of sizes, or raise."""
-    try:
-        b_out, b_in = block
-    except (TypeError, ValueError):
-        raise TypeError(f"`block` (={block!r}) must be a pair (b_out, b_in)") from None
-    return check_size("block[0]", b_out), check_size("block[1]", b_in)
-
-
-def check_block(block: Any, num_in: int, num_out: int) -> tuple[int, int]:
-    """Return `block` as a pair that divides the sizes, or raise."""
-    b_out, b_in = check_block_sides(block)
-    for side, size_name, size in ((b_out, "num_out", num_out), (b_in, "num_in", num_in)):
-        if size % side:
-            fits = max(d for d in range(1, side) if size % d == 0)
-            raise ValueError(
-                f"`block` (=({b_out}, {b_in})) does not divide: `{size_name}` (={size}) must be a "
-                f"multiple of {side}; the next smaller side that fits is {fits}"
-            )
-    return b_out, b_in
-
-
-def check_range(name: str, values: IntArray, stop: int) -> None:
-    """Raise unless every value lies in [0, stop)."""
-    outside = np.flatnonzero((values < 0) | (values >= stop))
-    if len(outside):
-        shown = name if "`" in name else f"`{name}`"
-        raise ValueError(
-            f"{shown} must lie in [0, {stop}), but entry {outside[0]} is {values[outside[0]]}"
-        )
-
-
-def as_integers(name: str, values: Any) -> IntArray:
-    """Return `values` as an int64 array, refusing anything that is not a whole number."""
-    array = np.asarray(values)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"`{name}` must hold integers, got dtype {array.dtype}")
-    return array.astype(np.int64)
+def _frozen(array: IntArray) -> IntArray:
+    array.setflags(write=False)
+    return array

@@ -128,8 +128,9 @@ def released_graph(
             num_in, num_out, degree=degree, compression=compression, block=block, seed=seed
         )
     if compression is not None and degree is None:
-        degree = base_size(num_in, num_out, None, compression, block).degree * block[0]
-        compression = None
+        drawn = base_size(num_in, num_out, None, compression, block).degree * block[1]
+        # That many outputs an input, in whole blocks of outputs.
+        degree, compression = max(1, drawn // block[0]) * block[0], None
     return random_fan_out_graph(
         num_in, num_out, degree=degree, compression=compression, block=block, seed=seed
     )

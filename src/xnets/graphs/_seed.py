@@ -51,6 +51,10 @@ class Stream:
         """Draw `size` raw 64-bit words."""
         return self._bits.random_raw(size)
 
+    def permutation(self, size: int) -> NDArray[np.int64]:
+        """Draw a uniformly random order of range(size), by sorting raw words."""
+        return np.argsort(self.words(size), kind="stable").astype(np.int64)
+
 
 def check_seed(seed: Any) -> int:
     """Return `seed` as an int of at least 0, or raise."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from xnets.graphs._bipartite import check_block, check_size
+from xnets.graphs._checks import check_block, check_size
 
 
 class BaseSize(NamedTuple):
@@ -75,3 +76,91 @@ def degree_for(num_in: int, compression: float) -> int:
         raise ValueError(f"`compression` (={compression}) must be at least 1 and finite")
     # A true division is rounded correctly: 64 // 3.2 would give 19.
     return max(1, math.floor(num_in / compression))
+
+
+def nearest(possible: Iterable[int], asked: float) -> str:
+    """The values next to what was asked, below and above, as words for an error message.
+
+    Args:
+        possible: The values that would do.
+        asked: The value that did not.
+
+    Returns:
+        The largest value below and the smallest above; one of them if there is no other.
+
+    Examples:
+        >>> nearest([1, 2, 4, 8, 16], 10)
+        '8 and 16'
+        >>> nearest([1, 2], 10)
+        '2'
+    """
+    values = sorted(possible)
+    below, above = [v for v in values if v <= asked][-1:], [v for v in values if v > asked][:1]
+    return " and ".join(map(str, below + above))
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, increasing.
+
+    Examples:
+        >>> divisors(12)
+        [1, 2, 3, 4, 6, 12]
+    """
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def is_prime(number: int) -> bool:
+    """Whether a number is prime, by trial division.
+
+    Examples:
+        >>> [n for n in range(14) if is_prime(n)]
+        [2, 3, 5, 7, 11, 13]
+    """
+    return number > 1 and divisors(number) == [1, number]
+
+
+def base_shape(num_in: int, num_out: int, block: tuple[int, int]) -> tuple[int, int]:
+    """(outputs, inputs) counted in blocks."""
+    num_in, num_out = check_size("num_in", num_in), check_size("num_out", num_out)
+    b_out, b_in = check_block(block, num_in, num_out)
+    return num_out // b_out, num_in // b_in
+
+
+def asked_degree(
+    num_in: int,
+    num_out: int,
+    degree: int | None,
+    compression: float | None,
+    block: tuple[int, int],
+) -> int | None:
+    """The degree asked of an explicit family, in blocks; None if the sizes are to decide."""
+    if degree is None and compression is None:
+        return None
+    return base_size(num_in, num_out, degree, compression, block).degree
+
+
+def no_such_size(
+    family: str,
+    columns: int,
+    rows: int,
+    degree: int | None,
+    block: tuple[int, int],
+    possible: Iterable[tuple[int, int, int]],
+) -> str:
+    """Say that a family cannot have these sizes, and which are nearest, all counted in blocks."""
+
+    def distance(size: tuple[int, int, int]) -> float:
+        off = abs(math.log(size[0] / columns)) + abs(math.log(size[1] / rows))
+        return off + (abs(math.log(size[2] / degree)) if degree is not None else 0)
+
+    def shown(num_in: int, num_out: int, degree: int | None) -> str:
+        size = f"num_in={num_in * block[1]}, num_out={num_out * block[0]}"
+        return size if degree is None else f"{size}, degree={degree * block[1]}"
+
+    best = sorted(set(possible), key=lambda size: (distance(size), size))[:3]
+    blocks = "" if tuple(block) == (1, 1) else f" with block {tuple(block)}"
+    return (
+        f"there is no {family} graph of {shown(columns, rows, degree)}{blocks}; "
+        f"the nearest are {'; '.join(f'({shown(*size)})' for size in best)}"
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from xnets import ops
 from xnets.graphs import BipartiteGraph
 from xnets.nn._loading import read_pattern
+
+_COUNTER = itertools.count()
 
 
 class ExpanderLayer(nn.Module):
@@ -90,31 +94,47 @@ class ExpanderLayer(nn.Module):
     @property
     def pattern(self) -> ops.Pattern:
         """The graph as the ops see it."""
-        if not torch.compiler.is_compiling() and self._stamp != self._buffer_stamp():
-            # Somebody wrote into the buffers, as DDP does when it broadcasts rank 0's graph.
-            self._derive()
-        return ops.Pattern(
+        indptr, indices = self._index_buffers()
+        derived = self._derived
+        same = derived.indices is indices and derived.indptr is indptr
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+        if torch.compiler.is_compiling() or wrapped(indices):
+            # No values to read here: the degrees are those of the last eager call.
+            return replace(derived, indptr=indptr, indices=indices)
+        if same and self._stamp == self._buffer_stamp():
+            return derived
+        if indices.is_meta:
+            return replace(derived, indptr=indptr, indices=indices)
+        if same:  # somebody wrote into the buffers, as DDP does at its start
+            return self._derive()
+        # Other buffers: functional_call lends them for one call, an assignment leaves them here.
+        return ops.make_pattern(indptr, indices, self.num_in, self.num_out, self.block)
+
+    def _derive(self, graph: BipartiteGraph | None = None) -> ops.Pattern:
+        """Compute what follows from the buffers' values."""
+        graph = graph or self.graph
+        degrees = np.diff(graph.indptr)
+        self._stamp = self._buffer_stamp()
+        self._derived = ops.Pattern(
             self.indptr,
             self.indices,
             self.num_in,
             self.num_out,
             self.block,
-            self._max_degree,
-            self._is_regular,
+            max_degree=int(degrees.max()),
+            is_regular=bool(degrees.min() == degrees.max()),
         )
+        return self._derived
 
-    def _derive(self, graph: BipartiteGraph | None = None) -> None:
-        """Compute what follows from the buffers' values."""
-        graph = graph or self.graph
-        degrees = np.diff(graph.indptr)
-        self._max_degree = int(degrees.max())
-        self._is_regular = bool(degrees.min() == self._max_degree)
-        self._stamp = self._buffer_stamp()
+    def _index_buffers(self) -> tuple[Tensor, Tensor]:
+        # Not self.indptr: nn.Module's __getattr__ would cost more than all of `pattern`.
+        return self._buffers["indptr"], self._buffers["indices"]  # type: ignore[return-value]
 
     def _buffer_stamp(self) -> tuple[int, int]:
-        if self.indices.is_inference():  # such tensors count no versions
-            return -1, -1
-        return self.indptr._version, self.indices._version
+        indptr, indices = self._index_buffers()
+        if indices.is_inference():  # such tensors count no versions: never the same twice
+            return -1, next(_COUNTER)
+        return indptr._version, indices._version
 
     # --- weights ---------------------------------------------------------------------------------
 
@@ -139,8 +159,9 @@ class ExpanderLayer(nn.Module):
         """
         if mode not in ("fan_in", "fan_out"):
             raise ValueError(f"`mode` (={mode!r}) must be 'fan_in' or 'fan_out'")
-        if mode == "fan_in" and self._is_regular:
-            fan = torch.tensor([self._max_degree * self.block[1]])
+        pattern = self.pattern
+        if mode == "fan_in" and pattern.is_regular:
+            fan = torch.tensor([pattern.max_degree * self.block[1]])
         else:
             graph = self.graph
             inputs, outputs = graph.edges().T
@@ -157,7 +178,7 @@ class ExpanderLayer(nn.Module):
         if self.weight.is_meta:
             return
         with torch.no_grad():
-            if self._is_regular and self._max_degree:
+            if self.pattern.is_regular and self.num_edges:
                 bound = float(self.edge_fan().rsqrt())
                 self.weight.uniform_(-bound, bound)
                 if self.bias is not None:
@@ -165,7 +186,7 @@ class ExpanderLayer(nn.Module):
                 return
             self.weight.uniform_(-1, 1).mul_(self.edge_fan().rsqrt().to(self.weight))
             if self.bias is not None:
-                fan = torch.from_numpy(self.graph.fan_in) * math.prod(self._kernel_shape)
+                fan = torch.tensor(self.graph.fan_in) * math.prod(self._kernel_shape)
                 # An output without inputs has no fan: its bias starts at 0, as torch's would.
                 bounds = torch.where(fan > 0, fan.to(torch.float64).rsqrt(), 0)
                 self.bias.uniform_(-1, 1).mul_(bounds.to(self.bias))
@@ -217,7 +238,16 @@ class ExpanderLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExpanderLayer:
         derived = self._stamp == self._buffer_stamp()
+        indptr, indices = self._index_buffers()
         super()._apply(fn, recurse)
+        if self.indices.is_meta and not indices.is_meta:
+            self._graph_for_meta = BipartiteGraph(
+                self.num_in,
+                self.num_out,
+                indptr.cpu().numpy(),
+                indices.cpu().numpy(),
+                self.block,
+            )
         graph = self._graph_for_meta
         if graph is not None and not self.indices.is_meta:
             # to_empty gives storage without values: weights are the user's to draw, the graph ours.
@@ -227,6 +257,7 @@ class ExpanderLayer(nn.Module):
             self._graph_for_meta = None
         if derived:  # moved tensors count their versions anew
             self._stamp = self._buffer_stamp()
+            self._derived = replace(self._derived, indptr=self.indptr, indices=self.indices)
         return self
 
     def _load_from_state_dict(
@@ -243,8 +274,8 @@ class ExpanderLayer(nn.Module):
         names = ("weight", "bias", "indptr", "indices")
         found = {name: state_dict.get(prefix + name) for name in names}
         if found["indptr"] is not None or found["indices"] is not None:
-            parametrized = prefix + "parametrizations.weight.original"
-            if found["weight"] is None and parametrized in state_dict:
+            free = "weight" in self._parameters
+            if not free:  # reparametrised: the file has what the weight is computed from
                 found["weight"] = self.weight
             try:
                 graph = read_pattern(
@@ -254,10 +285,12 @@ class ExpanderLayer(nn.Module):
                     self._kernel_shape,
                     self._groups,
                 )
+                if not free and graph.num_edges != self.num_edges:
+                    raise ValueError(f"{prefix}weight is reparametrised and cannot change its size")
             except ValueError as error:
                 error_msgs.append(str(error))
                 return
-            self._make_room(graph)
+            self._make_room(graph, assign=local_metadata.get("assign_to_params_buffers", False))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -267,7 +300,7 @@ class ExpanderLayer(nn.Module):
                 self._buffers[name] = self._buffers[name].to(torch.int32)  # type: ignore[union-attr]
             self._derive()
 
-    def _make_room(self, graph: BipartiteGraph) -> None:
+    def _make_room(self, graph: BipartiteGraph, *, assign: bool) -> None:
         """Take another graph's block and sizes; the values are loaded after this."""
         self.block = graph.block
         if self._graph_for_meta is not None:
@@ -275,10 +308,14 @@ class ExpanderLayer(nn.Module):
         for name, size in (("indptr", len(graph.indptr)), ("indices", len(graph.indices))):
             if self._buffers[name].shape[0] != size:  # type: ignore[union-attr]
                 self._buffers[name] = self._buffers[name].new_empty(size)  # type: ignore[union-attr]
-        if self.weight.shape[0] != graph.num_edges:
-            # The same Parameter object, so that what refers to it (hooks, ties) still does.
+        if self.weight.shape[0] == graph.num_edges:
+            return
+        room = self.weight.data.new_empty(graph.num_edges, *self._kernel_shape)
+        if assign:  # which puts another Parameter here and leaves the old one alone
+            self.weight = nn.Parameter(room, requires_grad=self.weight.requires_grad)
+        else:  # the same Parameter object, so that what refers to it (hooks, ties) still does
             self.weight.grad = None
-            self.weight.data = self.weight.data.new_empty(graph.num_edges, *self._kernel_shape)
+            self.weight.data = room
 
     def _graph_repr(self) -> str:
         text = f"compression={self.compression:.4g}, edges={self.num_edges}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -82,8 +83,11 @@ class _ExpanderConv(ExpanderLayer):
         self._plan_padding()
 
     def _ints(self, name: str, value: Any, *, at_least: int) -> tuple[int, ...]:
-        values = (value,) * self.spatial if isinstance(value, int) else tuple(value)
-        if len(values) != self.spatial or not all(isinstance(v, int) for v in values):
+        try:
+            values = tuple(operator.index(v) for v in _repeat(value, self.spatial))
+        except TypeError:
+            values = ()
+        if len(values) != self.spatial:
             raise ValueError(f"`{name}` (={value!r}) must be an int or {self.spatial} ints")
         if min(values) < at_least:
             raise ValueError(f"`{name}` (={value!r}) must be at least {at_least}")
@@ -120,7 +124,7 @@ class _ExpanderConv(ExpanderLayer):
 
     def call(self, input: Tensor) -> ops.Call:
         """The call of the op that `forward` makes for `input`."""
-        if self._pad_first:
+        if self._pad_first and isinstance(input, Tensor):  # what is no tensor, the op refuses
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             input = F.pad(input, self._pad_first, mode)
         return ops.Call(
@@ -328,10 +332,16 @@ class ExpanderConv3d(_ExpanderConv):
     dense_type = nn.Conv3d
 
 
+def _repeat(value: Any, times: int) -> Any:
+    return value if isinstance(value, (tuple, list)) else (value,) * times
+
+
 def _check_groups(groups: Any, in_channels: int, out_channels: int) -> None:
     if not isinstance(groups, int) or groups < 1:
         raise ValueError(f"`groups` (={groups!r}) must be an int of at least 1")
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if not isinstance(channels, int):
+            raise TypeError(f"`{name}` (={channels!r}) must be an int")
         if channels % groups:
             raise ValueError(f"`{name}` (={channels}) must be divisible by `groups` (={groups})")
 

@@ -122,12 +122,15 @@ class ExpanderLinear(ExpanderLayer):
 
         Raises:
             ValueError: As the constructor.
+            TypeError: If `layer` is no torch.nn.Linear.
 
         Examples:
             >>> layer = ExpanderLinear(8, 4, degree=2)
             >>> torch.equal(ExpanderLinear.from_dense(layer.to_dense()).weight, layer.weight)
             True
         """
+        if not isinstance(layer, nn.Linear):
+            raise TypeError(f"`layer` must be a torch.nn.Linear, got {type(layer).__name__}")
         if compression is None and degree is None and graph is None:
             graph = BipartiteGraph.from_mask((layer.weight != 0).cpu().numpy(), block=block)
         new = cls(

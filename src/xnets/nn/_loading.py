@@ -48,6 +48,8 @@ def read_pattern(
             continue
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{prefix}{name} must be a tensor, got {type(value).__name__}")
+        if value.layout != torch.strided:
+            raise ValueError(f"{prefix}{name} must be a dense tensor, got layout {value.layout}")
         is_index = name in ("indptr", "indices")
         if is_index and (value.dim() != 1 or value.dtype not in (torch.int32, torch.int64)):
             raise ValueError(

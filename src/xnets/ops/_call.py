@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xnets.ops._pattern import Pattern
 
@@ -41,8 +42,19 @@ class Call:
         """The dimension of `input` that the graph's inputs lie along, counted from the end."""
         return -1 - self.spatial
 
+    def run_dense(self, dense: Tensor) -> Tensor:
+        """Torch's own op with a dense weight, (num_out, num_in / groups, *kernel_size)."""
+        if self.spatial == 0:
+            return F.linear(self.input, dense.squeeze(-1), self.bias)
+        conv = (F.conv1d, F.conv2d, F.conv3d)[self.spatial - 1]
+        return conv(
+            self.input, dense, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
     def check(self) -> None:
         """Raise a clear error if the tensors do not fit one another."""
+        if not isinstance(self.input, Tensor):
+            raise TypeError(f"`input` must be a torch.Tensor, got {type(self.input).__name__}")
         self._check_shapes()
         self._check_dtypes_and_devices()
 

@@ -115,6 +115,7 @@ def explain(call: Call, backend: str = "auto") -> str:
            masked     dense kernels on a scattered weight  yes
            reference  the definition, slow                 yes
     """
+    check_backend(backend)
     lines = []
     taken = None
     for candidate in BACKENDS:

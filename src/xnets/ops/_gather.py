@@ -7,6 +7,8 @@ channels for every base output.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,17 +16,22 @@ from torch.nn import functional as F
 from xnets.ops._call import Call
 from xnets.ops._pattern import Pattern
 
+_CONV_COST = 8
+
 
 def why_slow(call: Call) -> list[str]:
     """Why masked would be faster: it writes a dense weight, this copies inputs.
 
-    Measured on a CPU, linear and convolution, C from 4 to 64: the smaller copy is the faster way.
+    Measured on a CPU: a copied input of a linear layer costs about what an entry of the dense
+    weight does, one of a convolution several times as much.
     """
+    if torch.compiler.is_compiling():
+        return ["compiled code must serve every batch size"]
     pattern = call.pattern
     positions = call.input.numel() // pattern.num_in
     copied = positions * pattern.indices.shape[0] * pattern.block[1]
-    dense = pattern.num_in // call.groups * pattern.num_out * call.weight[:1].numel()
-    if copied <= dense:
+    dense = pattern.num_in // call.groups * pattern.num_out * math.prod(call.weight.shape[1:])
+    if copied * (_CONV_COST if call.spatial else 1) <= dense:
         return []
     return [f"it copies {copied:,} inputs, a dense weight has {dense:,} entries"]
 
@@ -64,17 +71,18 @@ def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor
     """
     b_out, b_in = pattern.block
     rows, most = pattern.base_num_out, max(1, pattern.max_degree)
-    degree = pattern.indptr.diff()
+    indptr = pattern.indptr.long()  # times the block, it may pass 2^31
+    degree = indptr.diff()
     step = torch.arange(most, device=degree.device)
     present = step < degree[:, None]  # (rows, most)
-    base_edge = torch.where(present, pattern.indptr[:-1, None] + step, 0).reshape(-1)
+    base_edge = torch.where(present, indptr[:-1, None] + step, 0).reshape(-1)
     neighbors = torch.zeros_like(base_edge)
     if pattern.indices.shape[0]:
         neighbors = pattern.indices.index_select(0, base_edge)
     # Edge (row, r, j, c) lies after all earlier rows, then r rows of this block, then j blocks.
     r = torch.arange(b_out, device=degree.device).view(b_out, 1, 1)
     c = torch.arange(b_in, device=degree.device)
-    row_start = (pattern.indptr[:-1] * (b_out * b_in)).view(rows, 1, 1, 1)
+    row_start = (indptr[:-1] * (b_out * b_in)).view(rows, 1, 1, 1)
     edge = row_start + (r * degree.view(rows, 1, 1, 1) + step.view(most, 1)) * b_in + c
     edge = torch.where(present.view(rows, 1, most, 1), edge, pattern.num_edges)
     zero = weight.new_zeros(1, *weight.shape[1:])

@@ -7,7 +7,6 @@ loop. The gradient of the scatter is a gather, so the weight's gradient has num_
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from xnets.ops._call import Call
 from xnets.ops._pattern import Pattern, edge_positions
@@ -15,11 +14,7 @@ from xnets.ops._pattern import Pattern, edge_positions
 
 def run(call: Call) -> Tensor:
     """Run the call densely."""
-    dense = dense_weight(call.weight, call.pattern, call.groups)
-    if call.spatial == 0:
-        return F.linear(call.input, dense.squeeze(-1), call.bias)
-    conv = (F.conv1d, F.conv2d, F.conv3d)[call.spatial - 1]
-    return conv(call.input, dense, call.bias, call.stride, call.padding, call.dilation, call.groups)
+    return call.run_dense(dense_weight(call.weight, call.pattern, call.groups))
 
 
 def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Pattern(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pattern:
     """A bipartite graph as tensors: a base graph in CSR form by output, and its block.
 
     Args:
@@ -18,7 +19,8 @@ class Pattern(NamedTuple):
         num_out: Number of outputs of the whole graph.
         block: (b_out, b_in).
         max_degree: The largest number of base inputs of a base output.
-        is_regular: Whether every base output has `max_degree` base inputs.
+        is_regular: Whether every base output has `max_degree` base inputs. Both are derived from
+            values, which may change, so what can do without them should.
     """
 
     indptr: Tensor
@@ -94,11 +96,6 @@ def edge_positions(pattern: Pattern, groups: int = 1) -> Tensor:
     # Output v of group g starts at v * width, and its inputs are counted from g * width.
     row_start = output * width - output // (pattern.num_out // groups) * width
     within_block = torch.arange(b_in, device=device)
-    if pattern.is_regular:
-        rows, degree = pattern.base_num_out, pattern.max_degree
-        first_input = pattern.indices.view(rows, 1, degree, 1) * b_in
-        positions = row_start.view(rows, b_out, 1, 1) + first_input + within_block
-        return positions.reshape(-1)
     base_degree = pattern.indptr.diff().repeat_interleave(b_out)  # of every output
     num_rows_edges = pattern.indices.shape[0] * b_out
     output_of = output.repeat_interleave(base_degree, output_size=num_rows_edges)

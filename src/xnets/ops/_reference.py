@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from xnets.ops._call import Call
 from xnets.ops._pattern import Pattern
@@ -24,11 +23,7 @@ def why_not(call: Call) -> list[str]:
 
 def run(call: Call) -> Tensor:
     """Run the call by its definition."""
-    dense = dense_weight(call.weight, call.pattern, call.groups)
-    if call.spatial == 0:
-        return F.linear(call.input, dense.squeeze(-1), call.bias)
-    conv = (F.conv1d, F.conv2d, F.conv3d)[call.spatial - 1]
-    return conv(call.input, dense, call.bias, call.stride, call.padding, call.dilation, call.groups)
+    return call.run_dense(dense_weight(call.weight, call.pattern, call.groups))
 
 
 def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:

@@ -36,6 +36,7 @@ class Recipe:
         flip: Whether images are mirrored at random.
         shift: By how many pixels images are moved at random.
         seed: Of the graphs, the weights, the shuffle and the augmentation.
+        threads: CPU threads, in training and evaluation; None leaves torch's own number.
 
     Raises:
         ValueError: If a value is out of range or a name unknown.
@@ -64,6 +65,7 @@ class Recipe:
     flip: bool = False
     shift: int = 0
     seed: int = 0
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check every value, so that a bad one fails before anything is loaded or written."""
@@ -79,6 +81,10 @@ class Recipe:
         object.__setattr__(self, "block", _pair("block", self.block))
         for name, at_least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("seed", 0)):
             _check_int(name, getattr(self, name), at_least)
+        if self.seed >= 2**63:  # what torch.manual_seed takes
+            raise ValueError(f"`seed` (={self.seed}) must be below 2^63")
+        if self.threads is not None:
+            _check_int("threads", self.threads, 1)
         self._check_float("compression", lambda v: v >= 1, "at least 1 and finite")
         self._check_float("lr", lambda v: v > 0, "above 0 and finite")
         self._check_float("weight_decay", lambda v: v >= 0, "at least 0 and finite")

@@ -107,7 +107,7 @@ def train(
 
     The folder holds result.json, metrics.csv, checkpoint.ckpt, curve.png and, in tensorboard/, the
     same metrics for TensorBoard. The same recipe gives the same network on the same machine. The
-    global random state is left as it was.
+    global random state and number of threads are left as they were.
 
     Args:
         recipe: What to do, from `get_recipe` or made by hand.
@@ -141,7 +141,7 @@ def train(
             f"`batch_size` (={recipe.batch_size}) must be at most the number of training images "
             f"(={len(dataset.train_labels)})"
         )
-    with _seeded(recipe.seed, target):
+    with _threads(recipe.threads), _seeded(recipe.seed, target):
         with asked_by_user():
             model, dense = (
                 build_model(r, dataset.in_channels, dataset.num_classes)
@@ -159,8 +159,9 @@ def train(
         start = time.perf_counter()
         rows = _fit(model, recipe, dataset.to(target), folder, target, quiet=quiet)
         seconds = time.perf_counter() - start
+        test_accuracy = accuracy(model.to(target), dataset.to(target))
     result = Result(
-        test_accuracy=accuracy(model.to(target), dataset.to(target)),
+        test_accuracy=test_accuracy,
         size=size,
         dense=dense_size,
         recipe=recipe,
@@ -180,6 +181,7 @@ def evaluate(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    threads: int | None = None,
 ) -> float:
     """Measure the test accuracy of a checkpoint anew.
 
@@ -187,6 +189,7 @@ def evaluate(
         run: A run folder or a checkpoint file. It is read without running code from it.
         data_dir: Where the data set's files are.
         device: "auto" takes a GPU if there is one; "cpu" or "cuda".
+        threads: CPU threads; by default as in training.
 
     Returns:
         The correct share of the test set.
@@ -199,10 +202,13 @@ def evaluate(
         Traceback (most recent call last):
         xnets._errors.UserError: no such file or folder: no/such/run
     """
+    if threads is not None and threads < 1:
+        raise UserError(f"`threads` (={threads}) must be at least 1")
     target = choose_device(device)
     checkpoint = load_checkpoint(run)
     dataset = load_dataset(checkpoint.recipe.dataset, data_dir)
-    return accuracy(checkpoint.model.to(target), dataset.to(target))
+    with _threads(threads or checkpoint.recipe.threads):
+        return accuracy(checkpoint.model.to(target), dataset.to(target))
 
 
 def accuracy(model: nn.Module, dataset: Dataset) -> float:
@@ -328,6 +334,17 @@ def _quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Compute with some number of CPU threads inside; None leaves it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if number is None else number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
