@@ -53,11 +53,11 @@ def test_a_file_is_no_folder(here):
 
 
 def test_an_unwritable_folder(here, monkeypatch):
-    def refuse(dir):
-        raise PermissionError(13, "Permission denied", str(dir))
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
 
     # The superuser may write anywhere, so the refusal is played.
-    monkeypatch.setattr("xnets.train._files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ValueError, match=r"cannot write to the output folder x: Permission denied"):
         make_run_folder("digits", "x")
 
