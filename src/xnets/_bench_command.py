@@ -12,7 +12,7 @@ import typer
 from xnets._errors import UserError
 from xnets.bench import EXPERIMENTS, run_graph_speed, run_theory
 from xnets.bench.speed_of_graphs import SIZES as SPEED_SIZES
-from xnets.bench.theory_report import DEGREES, SIZES
+from xnets.bench.theory import DEGREES, SIZES
 
 Out = Annotated[
     Path, typer.Option(help="Folder for CSV files and pictures; names hold the conditions.")

@@ -6,7 +6,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from xnets.bench import fit_time_growth, run_theory, theory_report
+from xnets.bench import fit_time_growth, run_theory, theory
 from xnets.bench.speed_of_graphs import GraphSpeedRow
 from xnets.cli import app
 
@@ -48,10 +48,10 @@ def test_depth(here):
 
 
 def test_json_of_all_experiments(here, monkeypatch):
-    monkeypatch.setattr(theory_report, "MIXING_SIZE", 64)
-    monkeypatch.setattr(theory_report, "MIXING_DEGREES", (2, 8))
-    monkeypatch.setattr(theory_report, "LAYER", (64, 64))
-    monkeypatch.setattr(theory_report, "BLOCKS", ((1, 1), (4, 4)))
+    monkeypatch.setattr(theory, "MIXING_SIZE", 64)
+    monkeypatch.setattr(theory, "MIXING_DEGREES", (2, 8))
+    monkeypatch.setattr(theory, "LAYER", (64, 64))
+    monkeypatch.setattr(theory, "BLOCKS", ((1, 1), (4, 4)))
     shown = invoke("theory", "--degrees", "4", "--sizes", "16,32", "--seeds", 1, "--json")
     assert shown.exit_code == 0, shown.output
     data = json.loads(shown.stdout)

@@ -7,13 +7,8 @@ import pytest
 
 from xnets.bench import fit_growth, measure_block, measure_depth, measure_mixing
 from xnets.bench._sizes import nearest_size
-from xnets.bench.theory import (
-    DepthRow,
-    depth_cases,
-    guaranteed_depth,
-    lower_bound,
-    search_deviation,
-)
+from xnets.bench.depth import DepthRow, depth_cases, guaranteed_depth, lower_bound
+from xnets.bench.mixing import search_deviation
 from xnets.graphs import (
     BipartiteGraph,
     leading_singular_values,

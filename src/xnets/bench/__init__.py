@@ -1,18 +1,18 @@
 """Experiments and benchmarks: each makes rows, a CSV named by its conditions, and a picture."""
 
+from xnets.bench.depth import DepthRow as DepthRow
+from xnets.bench.depth import fit_growth as fit_growth
+from xnets.bench.depth import measure_depth as measure_depth
+from xnets.bench.mixing import BlockRow as BlockRow
+from xnets.bench.mixing import MixingRow as MixingRow
+from xnets.bench.mixing import measure_block as measure_block
+from xnets.bench.mixing import measure_mixing as measure_mixing
 from xnets.bench.speed_of_graphs import GraphSpeedReport as GraphSpeedReport
 from xnets.bench.speed_of_graphs import GraphSpeedRow as GraphSpeedRow
 from xnets.bench.speed_of_graphs import fit_time_growth as fit_time_growth
 from xnets.bench.speed_of_graphs import measure_speed as measure_speed
 from xnets.bench.speed_of_graphs import run_graph_speed as run_graph_speed
-from xnets.bench.theory import BlockRow as BlockRow
-from xnets.bench.theory import DepthRow as DepthRow
-from xnets.bench.theory import MixingRow as MixingRow
-from xnets.bench.theory import fit_growth as fit_growth
-from xnets.bench.theory import measure_block as measure_block
-from xnets.bench.theory import measure_depth as measure_depth
-from xnets.bench.theory import measure_mixing as measure_mixing
-from xnets.bench.theory_report import EXPERIMENTS as EXPERIMENTS
-from xnets.bench.theory_report import TheoryReport as TheoryReport
-from xnets.bench.theory_report import block_table as block_table
-from xnets.bench.theory_report import run_theory as run_theory
+from xnets.bench.theory import EXPERIMENTS as EXPERIMENTS
+from xnets.bench.theory import TheoryReport as TheoryReport
+from xnets.bench.theory import block_table as block_table
+from xnets.bench.theory import run_theory as run_theory

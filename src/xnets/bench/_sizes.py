@@ -13,6 +13,8 @@ _SPECIAL: dict[str, Callable[[int], int]] = {
     "margulis": lambda k: k * k,
     "array_code": lambda k: k * k,
 }
+# Families in which a seed chooses nothing, or only the stage.
+WITHOUT_SEED = {"grouped", "shuffled", "butterfly", "radix", "margulis", "lps", "array_code"}
 # Families that are slow to draw, and others with the same sizes.
 _LIKE = {"ramanujan": "biregular"}
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xnets.bench.theory import BlockRow, DepthRow, MixingRow
+from xnets.bench.depth import DepthRow
+from xnets.bench.mixing import BlockRow, MixingRow
 
 # Okabe and Ito's colours: told apart by everyone. (label, families, colour, marker)
 _KINDS = (
