@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A busy machine is no failure: examples may take as long as they do.
+settings.register_profile("xnets", deadline=None)
+settings.load_profile("xnets")
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,8 @@ def test_released_rule() -> None:
     # A bottleneck's last convolution keeps 1/8 at compression 2, as counted in its released code.
     assert make_graph("released", 64, 256, compression=2).compression == 8
     blocked = make_graph("released", 64, 256, compression=2, block=(4, 2))
-    assert set(blocked.fan_out.tolist()) == {64}
+    assert set(blocked.fan_out.tolist()) == {32}  # the same rule in blocks
+    assert blocked.compression == 8
 
 
 @pytest.mark.parametrize("family", [f for f in list_families() if f not in FEW_SIZES])
@@ -139,6 +140,7 @@ def test_seeds() -> None:
         ({}, "exactly one of `degree` and `compression`, got neither"),
         ({"degree": 2, "block": (3, 1)}, r"`num_out` \(=16\) must be a multiple of 3"),
         ({"degree": 3, "block": (1, 2)}, r"multiple of the block's side \(=2\).* are 2 and 4"),
+        ({"compression": 4, "block": (1, 4)}, r"`num_in` \(=8\) has only 2 blocks of 4"),
         ({"degree": 2, "block": (0, 1)}, r"`block\[0\]` \(=0\) must be at least 1"),
     ],
 )

@@ -44,7 +44,7 @@ def draw_speed(rows: Sequence[GraphSpeedRow], path: Path) -> None:
         axes.set_yscale("log")
         axes.set(title=name.removesuffix("_seconds"), xlabel="edges")
         axes.grid(color="0.92")
-    panels[0].set_ylabel("seconds, one thread")
+    panels[0].set_ylabel("seconds of one core")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)

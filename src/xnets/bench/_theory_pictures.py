@@ -47,7 +47,7 @@ def draw_depth(rows: Sequence[DepthRow], path: Path) -> None:
         )  # fmt: skip
         for label, families, colour, marker in _KINDS:
             _depths(axes, own, families, label, colour, marker, top)
-        axes.set_xscale("log", base=2)
+        _powers_of_two(axes, widths, step=2)
         axes.set(title=f"degree {degree}", xlabel="width n of every layer", ylim=(0, top + 0.7))
         axes.set_yticks([*range(0, top - 1, 2), top], [*map(str, range(0, top - 1, 2)), "never"])
         axes.grid(axis="y", color="0.92")
@@ -100,7 +100,7 @@ def draw_mixing(rows: Sequence[MixingRow], path: Path) -> None:
         degrees = np.geomspace(2, max(row.degree for row in rows), 100)
         axes.plot(
             degrees, 2 * np.sqrt(degrees - 1) / degrees,
-            color="black", linewidth=1, linestyle=":", label=r"$2\sqrt{D-1}/D$",
+            color="black", linewidth=1, linestyle=":", label=r"$2\sqrt{D-1}\,/\,D$",
         )  # fmt: skip
         for label, families, colour, marker in _MIXING_KINDS:
             points: dict[float, list[float]] = {}
@@ -112,8 +112,9 @@ def draw_mixing(rows: Sequence[MixingRow], path: Path) -> None:
                     sorted(points), [max(points[degree]) for degree in sorted(points)],
                     color=colour, marker=marker, markersize=5, label=label, linewidth=1.4,
                 )  # fmt: skip
-        axes.set_xscale("log", base=2)
+        _powers_of_two(axes, np.array([row.degree for row in rows]), step=1)
         axes.set_yscale("log")
+        axes.set_yticks([1, 0.1, 0.01], ["100%", "10%", "1%"])
         axes.set(title=title, xlabel="degree D")
         axes.grid(axis="y", color="0.92")
     panels[0].set_ylabel("deviation of the edges between halves,\nas a share of D|S||T|/n")
@@ -165,6 +166,14 @@ def draw_blocks(rows: Sequence[BlockRow], path: Path) -> None:
     )  # fmt: skip
     axes.legend(frameon=False, ncols=3)
     figure.savefig(path, dpi=150)
+
+
+def _powers_of_two(axes: Any, values: Any, *, step: int) -> None:
+    """A logarithmic axis with plain numbers."""
+    low, high = int(np.floor(np.log2(min(values)))), int(np.ceil(np.log2(max(values))))
+    ticks = [2**k for k in range(low, high + 1, step)]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
 def _figure(width: float, height: float) -> Any:

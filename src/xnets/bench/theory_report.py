@@ -161,19 +161,20 @@ def run_blocks(families: Sequence[str] = (), *, seeds: int) -> list[BlockRow]:
 
 
 def block_table(rows: Sequence[BlockRow]) -> str:
-    """Gap, second singular value over its bound and unused inputs, a column per compression.
+    """Gap, second singular value over its bound, and vertices without an edge.
 
     Args:
         rows: Measurements of one layer size.
 
     Returns:
-        A Markdown table.
+        A Markdown table with a column per compression.
     """
     compressions = sorted({row.compression for row in rows})
     cells: dict[tuple[str, str], dict[float, str]] = {}
     for row in rows:
         ratio = "-" if row.second_over_bound is None else f"{row.second_over_bound:.2f}"
-        lost = f"{row.unused_inputs:.1f}" if row.unused_inputs else "0"
+        alone = row.unused_inputs + row.dead_outputs
+        lost = f"{alone:.1f}" if alone else "0"
         key = (row.family, f"({row.block_out}, {row.block_in})")
         cells.setdefault(key, {})[row.compression] = f"{row.gap:.2f} / {ratio} / {lost}"
     header = ["family", "block", *(f"C = {c:g}" for c in compressions)]
