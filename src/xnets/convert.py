@@ -230,6 +230,8 @@ def strongest_inputs(
     rows, columns = num_out // b_out, num_in // b_in
     energy = weight.detach().float().square()
     blocks = energy.reshape(rows, b_out, columns, b_in, -1).sum((1, 3, 4))
+    if b_in > 1 and columns < compression:
+        raise ValueError(f"`num_in` (={num_in}) has only {columns} blocks of {b_in}")
     degree = degree_for(columns, compression)
     order = np.argsort(-blocks.cpu().numpy(), axis=1, kind="stable")  # ties go to the first input
     return BipartiteGraph.from_neighbors(order[:, :degree], num_in, block=block)

@@ -140,6 +140,7 @@ def test_seeds() -> None:
         ({}, "exactly one of `degree` and `compression`, got neither"),
         ({"degree": 2, "block": (3, 1)}, r"`num_out` \(=16\) must be a multiple of 3"),
         ({"degree": 3, "block": (1, 2)}, r"multiple of the block's side \(=2\).* are 2 and 4"),
+        ({"compression": 4, "block": (1, 4)}, r"`num_in` \(=8\) has only 2 blocks of 4"),
         ({"degree": 2, "block": (0, 1)}, r"`block\[0\]` \(=0\) must be at least 1"),
     ],
 )

@@ -1,6 +1,7 @@
 """Run folders and atomic files."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,10 @@ def test_two_runs_at_once_never_share_a_folder():
 
 
 def test_a_named_folder_is_new_or_empty(here):
-    assert make_run_folder("digits", "a/b") == make_run_folder("digits", here / "a/b").relative_to(
-        here
-    )
+    (here / "empty").mkdir()
+    assert make_run_folder("digits", "empty") == Path("empty")
+    assert make_run_folder("digits", "a/b") == Path("a/b")
+    (here / "a/b/metrics.csv").unlink()
     (here / "a/b/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"^the output folder a/b is not empty; name a new one$"):
         make_run_folder("digits", "a/b")
@@ -51,11 +53,11 @@ def test_a_file_is_no_folder(here):
 
 
 def test_an_unwritable_folder(here, monkeypatch):
-    def refuse(dir):
-        raise PermissionError(13, "Permission denied", str(dir))
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
 
     # The superuser may write anywhere, so the refusal is played.
-    monkeypatch.setattr("xnets.train._files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ValueError, match=r"cannot write to the output folder x: Permission denied"):
         make_run_folder("digits", "x")
 
@@ -77,3 +79,9 @@ def test_replacing_leaves_the_old_file_on_failure(here):
         assert path.read_text() == "old"
     assert [p.name for p in here.iterdir()] == ["a.csv"]
     assert path.read_text() == "new"
+
+
+def test_of_two_runs_one_gets_the_folder(tmp_path):
+    make_run_folder("digits", tmp_path / "same")
+    with pytest.raises(ValueError, match="is not empty; name a new one"):
+        make_run_folder("digits", tmp_path / "same")

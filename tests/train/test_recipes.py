@@ -81,3 +81,8 @@ def test_a_name_is_taken_once():
 def test_a_seed_too_large_for_torch_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`seed` \(=9+\) must be below 2\^63"):
         get_recipe("digits", seed=99999999999999999999999)
+
+
+def test_more_threads_than_openmp_survives_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`threads` \(=100000\) must be at most 1024"):
+        get_recipe("digits", threads=100_000)

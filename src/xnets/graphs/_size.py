@@ -51,6 +51,11 @@ def base_size(
         given = "neither" if degree is None else "both"
         raise ValueError(f"give exactly one of `degree` and `compression`, got {given}")
     if compression is not None:
+        if side > 1 and limit < compression:
+            raise ValueError(
+                f"`compression` (={compression}) cannot be had with `block` (={tuple(block)}): "
+                f"`{drawn_by}` (={limit * side}) has only {limit} blocks of {side}"
+            )
         return BaseSize(columns, rows, degree_for(limit, compression))
     degree = check_size("degree", degree)
     if degree > limit * side:

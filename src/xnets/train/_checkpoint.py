@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 import zipfile
@@ -73,7 +74,10 @@ def save_checkpoint(
         "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
     }
     with replacing(path) as temporary:
-        torch.save(values, temporary)
+        # Through memory: a full disk is then an OSError, not torch's own RuntimeError.
+        buffer = io.BytesIO()
+        torch.save(values, buffer)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(run: str | os.PathLike[str]) -> Checkpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +30,13 @@ def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Pat
             folder = _next_number(folder)
         elif any(folder.iterdir()):
             raise UserError(f"the output folder {folder} is not empty; name a new one")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        # Claims the folder: of two runs that both found it empty, one gets to create this file.
+        (folder / "metrics.csv").open("x").close()
+    except FileExistsError as error:
+        if not folder.is_dir():
+            reason = error.strerror or str(error)
+            raise UserError(f"cannot write to the output folder {folder}: {reason}") from error
+        raise UserError(f"the output folder {folder} is not empty; name a new one") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write to the output folder {folder}: {reason}") from error

@@ -13,6 +13,8 @@ from xnets.models import list_models
 from xnets.ops import list_backends
 from xnets.train.data import list_datasets
 
+_MOST_THREADS = 1024
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -85,6 +87,8 @@ class Recipe:
             raise ValueError(f"`seed` (={self.seed}) must be below 2^63")
         if self.threads is not None:
             _check_int("threads", self.threads, 1)
+            if self.threads > _MOST_THREADS:  # OpenMP dies of too many, without a word
+                raise ValueError(f"`threads` (={self.threads}) must be at most {_MOST_THREADS}")
         self._check_float("compression", lambda v: v >= 1, "at least 1 and finite")
         self._check_float("lr", lambda v: v > 0, "above 0 and finite")
         self._check_float("weight_decay", lambda v: v >= 0, "at least 0 and finite")

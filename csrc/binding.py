@@ -1,0 +1,304 @@
+"""The C interface of xnets.h in Python, for the tests and the benchmark of this folder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+HERE = Path(__file__).parent
+ISAS = {"generic": 1, "avx2": 2, "avx512": 3}
+FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
+
+
+class CGraph(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int32) for name in ("num_in", "num_out", "b_out", "b_in")] + [
+        (name, ctypes.c_void_p)
+        for name in ("indptr", "indices", "t_indptr", "t_indices", "t_edges")
+    ]
+
+
+class CConv(ctypes.Structure):
+    _fields_ = [("batch", ctypes.c_int32)] + [
+        (name, ctypes.c_int32 * 3) for name in ("input", "kernel", "stride", "padding", "dilation")
+    ]
+
+
+def build(folder: Path, *options: str) -> Path:
+    """Build the library with CMake in `folder`; `XNETS_CPU_LIBRARY` names one that is built already."""
+    if "XNETS_CPU_LIBRARY" in os.environ:
+        return Path(os.environ["XNETS_CPU_LIBRARY"])
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    for command in (
+        ["cmake", "-S", HERE, "-B", folder, *generator, *options],
+        ["cmake", "--build", folder, "-j2"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("libxnets_cpu.*"))
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """Load the library; torch, and so its OpenMP runtime, is in the process already."""
+    library = ctypes.CDLL(str(path))
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    library.xn_openmp_path.restype = ctypes.c_char_p
+    library.xn_transpose.argtypes = [pointer] * 4
+    library.xn_conv_scratch.argtypes, library.xn_conv_scratch.restype = (
+        [pointer, pointer, i32, i32, i32],
+        i64,
+    )
+    library.xn_linear_scratch.argtypes, library.xn_linear_scratch.restype = (
+        [pointer, i64, i32, i32, i32],
+        i64,
+    )
+    for name, arrays in (("forward", 4), ("grad_input", 3), ("grad_weight", 3)):
+        tail = [pointer] * (arrays + 1) + [i32, i32]
+        getattr(library, f"xn_conv_{name}").argtypes = [pointer, pointer, *tail]
+        getattr(library, f"xn_linear_{name}").argtypes = [pointer, i64, *tail]
+    return library
+
+
+def address(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+class Graph:
+    """A graph with its transposed tables, as the library wants it."""
+
+    def __init__(
+        self, library: ctypes.CDLL, num_in: int, num_out: int, indptr, indices, block=(1, 1)
+    ):
+        self.library, self.num_in, self.num_out, self.block = library, num_in, num_out, block
+        self.indptr = torch.as_tensor(indptr, dtype=torch.int32)
+        self.indices = torch.as_tensor(indices, dtype=torch.int32)
+        edges = len(self.indices)
+        self.num_edges = edges * block[0] * block[1]
+        self.tables = [
+            torch.empty(n, dtype=torch.int32) for n in (num_in // block[1] + 1, edges, edges)
+        ]
+        self.c = CGraph(
+            num_in, num_out, *block, address(self.indptr), address(self.indices), None, None, None
+        )
+        self.pointer = ctypes.addressof(self.c)
+        assert library.xn_transpose(self.pointer, *map(address, self.tables)) == 0
+        self.c.t_indptr, self.c.t_indices, self.c.t_edges = map(address, self.tables)
+        assert library.xn_check_graph(ctypes.c_void_p(self.pointer)) == 0
+
+    @classmethod
+    def random(cls, library, num_in, num_out, degree, block=(1, 1), seed=0, irregular=False):
+        """Every base output draws `degree` base inputs; irregular ones draw up to that many, some none."""
+        generator = torch.Generator().manual_seed(seed)
+        rows, columns = num_out // block[0], num_in // block[1]
+        degrees = [degree] * rows
+        if irregular:
+            degrees = torch.randint(0, degree + 1, (rows,), generator=generator).tolist()
+        lists = [torch.randperm(columns, generator=generator)[:d].sort().values for d in degrees]
+        indptr = torch.tensor([0, *degrees]).cumsum(0)
+        return cls(library, num_in, num_out, indptr, torch.cat(lists), block)
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """Outputs and inputs of all edges in canonical order."""
+        b_out, b_in = self.block
+        degrees = self.indptr.diff()
+        rows = torch.repeat_interleave(torch.arange(len(degrees)), degrees)
+        outputs = (
+            rows[:, None, None] * b_out
+            + torch.arange(b_out)[:, None]
+            + torch.zeros(b_in, dtype=torch.long)
+        )
+        inputs = (
+            self.indices.long()[:, None, None] * b_in
+            + torch.arange(b_in)
+            + torch.zeros(b_out, 1, dtype=torch.long)
+        )
+        outputs, inputs = outputs.reshape(-1), inputs.reshape(-1)
+        order = torch.argsort(outputs * self.num_in + inputs)
+        return outputs[order], inputs[order]
+
+    def dense(self, weight: Tensor) -> Tensor:
+        outputs, inputs = self.edges()
+        full = weight.new_zeros(self.num_out, self.num_in, *weight.shape[1:])
+        return full.index_put((outputs, inputs), weight)
+
+
+def three(values, fill: int) -> list[int]:
+    values = list(values)
+    return [fill] * (3 - len(values)) + values
+
+
+class Conv:
+    """One convolution: forward and both gradients, with memory of its own."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        input_shape,
+        kernel,
+        stride=None,
+        padding=None,
+        dilation=None,
+        threads=1,
+        isa=0,
+    ):
+        self.graph, self.library, self.threads, self.isa = graph, graph.library, threads, isa
+        dims = len(kernel)
+        stride, padding, dilation = (
+            stride or [1] * dims,
+            padding or [0] * dims,
+            dilation or [1] * dims,
+        )
+        self.c = CConv(
+            input_shape[0],
+            *(
+                (ctypes.c_int32 * 3)(*three(v, f))
+                for v, f in (
+                    (input_shape[2:], 1),
+                    (kernel, 1),
+                    (stride, 1),
+                    (padding, 0),
+                    (dilation, 1),
+                )
+            ),
+        )
+        self.pointer = ctypes.addressof(self.c)
+        size = [
+            (i + 2 * p - d * (k - 1) - 1) // s + 1
+            for i, p, d, k, s in zip(input_shape[2:], padding, dilation, kernel, stride)
+        ]
+        self.shapes = [
+            (input_shape[0], graph.num_out, *size),
+            tuple(input_shape),
+            (graph.num_edges, *kernel),
+        ]
+        self.scratch = [
+            torch.full((max(n, 1),), 255, dtype=torch.uint8) for n in self.scratch_bytes()
+        ]
+
+    def scratch_bytes(self) -> list[int]:
+        sizes = [
+            self.library.xn_conv_scratch(
+                self.graph.pointer, self.pointer, op, self.threads, self.isa
+            )
+            for op in range(3)
+        ]
+        assert min(sizes) >= 0, sizes
+        return sizes
+
+    def result(self, op: int, out: Tensor | None) -> Tensor:
+        return torch.full(self.shapes[op], torch.nan) if out is None else out
+
+    def forward(self, x, weight, bias=None, out=None):
+        out = self.result(FORWARD, out)
+        assert 0 == self.library.xn_conv_forward(
+            self.graph.pointer,
+            self.pointer,
+            address(x),
+            address(weight),
+            address(bias),
+            address(out),
+            address(self.scratch[FORWARD]),
+            self.threads,
+            self.isa,
+        )
+        return out
+
+    def grad_input(self, grad, weight, out=None):
+        out = self.result(GRAD_INPUT, out)
+        assert 0 == self.library.xn_conv_grad_input(
+            self.graph.pointer,
+            self.pointer,
+            address(grad),
+            address(weight),
+            address(out),
+            address(self.scratch[GRAD_INPUT]),
+            self.threads,
+            self.isa,
+        )
+        return out
+
+    def grad_weight(self, x, grad, out=None):
+        out = self.result(GRAD_WEIGHT, out)
+        assert 0 == self.library.xn_conv_grad_weight(
+            self.graph.pointer,
+            self.pointer,
+            address(x),
+            address(grad),
+            address(out),
+            address(self.scratch[GRAD_WEIGHT]),
+            self.threads,
+            self.isa,
+        )
+        return out
+
+
+class Linear(Conv):
+    """One linear layer, as Conv."""
+
+    def __init__(self, graph: Graph, rows: int, threads=1, isa=0):
+        self.graph, self.library, self.threads, self.isa = graph, graph.library, threads, isa
+        self.rows = rows
+        self.shapes = [(rows, graph.num_out), (rows, graph.num_in), (graph.num_edges, 1)]
+        self.scratch = [
+            torch.full((max(n, 1),), 255, dtype=torch.uint8) for n in self.scratch_bytes()
+        ]
+
+    def scratch_bytes(self) -> list[int]:
+        sizes = [
+            self.library.xn_linear_scratch(
+                self.graph.pointer, self.rows, op, self.threads, self.isa
+            )
+            for op in range(3)
+        ]
+        assert min(sizes) >= 0, sizes
+        return sizes
+
+    def forward(self, x, weight, bias=None, out=None):
+        out = self.result(FORWARD, out)
+        assert 0 == self.library.xn_linear_forward(
+            self.graph.pointer,
+            self.rows,
+            address(x),
+            address(weight),
+            address(bias),
+            address(out),
+            address(self.scratch[FORWARD]),
+            self.threads,
+            self.isa,
+        )
+        return out
+
+    def grad_input(self, grad, weight, out=None):
+        out = self.result(GRAD_INPUT, out)
+        assert 0 == self.library.xn_linear_grad_input(
+            self.graph.pointer,
+            self.rows,
+            address(grad),
+            address(weight),
+            address(out),
+            address(self.scratch[GRAD_INPUT]),
+            self.threads,
+            self.isa,
+        )
+        return out
+
+    def grad_weight(self, x, grad, out=None):
+        out = self.result(GRAD_WEIGHT, out)
+        assert 0 == self.library.xn_linear_grad_weight(
+            self.graph.pointer,
+            self.rows,
+            address(x),
+            address(grad),
+            address(out),
+            address(self.scratch[GRAD_WEIGHT]),
+            self.threads,
+            self.isa,
+        )
+        return out

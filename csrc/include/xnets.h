@@ -1,0 +1,113 @@
+/* The C interface of the xnets CPU kernels: convolutions and linear layers whose connections form a
+ * bipartite graph, in fp32.
+ *
+ * Arrays are contiguous and row-major. Nothing here keeps a pointer after it returns, throws, prints, or
+ * changes global state; every function may be called from several threads at once. For a given
+ * `num_threads` and `isa` the results are the same bit for bit, call after call.
+ */
+#ifndef XNETS_H
+#define XNETS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XN_API __attribute__((visibility("default")))
+
+#define XN_ABI_VERSION 1
+
+/* The whole graph is base (x) complete(b_out, b_in): output i * b_out + r is joined to input
+ * j * b_in + c for every base edge (i, j), every r < b_out and every c < b_in.
+ *
+ * Base edges are numbered by output, then by input. The transposed tables are needed only for
+ * gradients to the input (they may be NULL elsewhere); xn_transpose fills them.
+ */
+typedef struct xn_graph {
+  int32_t num_in, num_out;  /* of the whole graph */
+  int32_t b_out, b_in;      /* the block; divides num_out, num_in */
+  const int32_t* indptr;    /* num_out / b_out + 1 */
+  const int32_t* indices;   /* base edges: base inputs, increasing within a row */
+  const int32_t* t_indptr;  /* num_in / b_in + 1: the same base edges by input ... */
+  const int32_t* t_indices; /* base edges: ... their base outputs, increasing within a column ... */
+  const int32_t* t_edges;   /* base edges: ... and their number in the order of `indices` */
+} xn_graph;
+
+/* One convolution. Arrays are (depth, height, width); put 1, and padding 0, before the dimensions of a
+ * 1d or 2d one. x is (batch, num_in, *input), y is (batch, num_out, *output).
+ */
+typedef struct xn_conv {
+  int32_t batch;
+  int32_t input[3], kernel[3], stride[3], padding[3], dilation[3];
+} xn_conv;
+
+enum { /* instruction sets */
+  XN_ISA_AUTO = 0,
+  XN_ISA_GENERIC = 1, /* 128-bit vectors of whatever the target has (SSE2, NEON) */
+  XN_ISA_AVX2 = 2,    /* AVX2 and FMA */
+  XN_ISA_AVX512 = 3   /* AVX-512 F, VL, DQ, BW */
+};
+
+enum { /* results */
+  XN_OK = 0,
+  XN_BAD_ARGUMENT = 1, /* sizes that do not fit each other, a NULL that is needed, an overflow */
+  XN_BAD_ISA = 2       /* this machine or this build does not have `isa` */
+};
+
+enum { XN_FORWARD = 0, XN_GRAD_INPUT = 1, XN_GRAD_WEIGHT = 2 };
+
+XN_API int32_t xn_abi_version(void);
+
+/* The instruction set that XN_ISA_AUTO stands for, and whether `isa` can be used here (1 or 0). */
+XN_API int32_t xn_isa_best(void);
+XN_API int32_t xn_isa_usable(int32_t isa);
+
+/* The file name of the OpenMP runtime the kernels run on, or "" where they run on the calling thread
+ * alone because the process has no OpenMP runtime. The library never brings its own.
+ */
+XN_API const char* xn_openmp_path(void);
+
+/* Fill t_indptr (num_in / b_in + 1), t_indices and t_edges (base edges each) from indptr and indices. */
+XN_API int32_t xn_transpose(const xn_graph* graph, int32_t* t_indptr, int32_t* t_indices, int32_t* t_edges);
+
+/* Check indptr, indices and, where given, the transposed tables: linear time, once per graph. The
+ * kernels below trust the tables.
+ */
+XN_API int32_t xn_check_graph(const xn_graph* graph);
+
+/* Bytes of scratch (any alignment) that the call of kind `op` with the same arguments needs, or -1 if
+ * the arguments are wrong. The kernels allocate nothing besides, except tables of a few kilobytes for
+ * the layout of the taps.
+ */
+XN_API int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads,
+                               int32_t isa);
+XN_API int64_t xn_linear_scratch(const xn_graph* graph, int64_t rows, int32_t op, int32_t num_threads, int32_t isa);
+
+/* The weight, and the gradient to it, is (edges of the whole graph, kd * kh * kw): edges by output, then
+ * by input. Every element of the result is written; scratch and result may hold anything before.
+ * `bias` (num_out) may be NULL. `num_threads` is how many threads to use at most (torch.get_num_threads());
+ * 0 or less asks the OpenMP runtime.
+ */
+XN_API int32_t xn_conv_forward(const xn_graph* graph, const xn_conv* conv, const float* x, const float* weight,
+                               const float* bias, float* y, void* scratch, int32_t num_threads, int32_t isa);
+XN_API int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const float* grad_y, const float* weight,
+                                  float* grad_x, void* scratch, int32_t num_threads, int32_t isa);
+XN_API int32_t xn_conv_grad_weight(const xn_graph* graph, const xn_conv* conv, const float* x, const float* grad_y,
+                                   float* grad_weight, void* scratch, int32_t num_threads, int32_t isa);
+
+/* x is (rows, num_in), y is (rows, num_out), the weight (edges of the whole graph). A 1x1 convolution of
+ * stride 1 in channels_last is this with rows = batch * height * width.
+ */
+XN_API int32_t xn_linear_forward(const xn_graph* graph, int64_t rows, const float* x, const float* weight,
+                                 const float* bias, float* y, void* scratch, int32_t num_threads, int32_t isa);
+XN_API int32_t xn_linear_grad_input(const xn_graph* graph, int64_t rows, const float* grad_y, const float* weight,
+                                    float* grad_x, void* scratch, int32_t num_threads, int32_t isa);
+XN_API int32_t xn_linear_grad_weight(const xn_graph* graph, int64_t rows, const float* x, const float* grad_y,
+                                     float* grad_weight, void* scratch, int32_t num_threads, int32_t isa);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,82 @@
+// What one instruction set offers. Each is compiled from the same sources in a namespace of its own; the
+// rest of the library reaches them only through this table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "layout.h"
+
+namespace xn {
+
+// A bipartite graph in one direction: from the channels that are read to the rows that are computed.
+struct Rows {
+  const int32_t* indptr;
+  const int32_t* indices;
+  int32_t num_in, num_out, b_out, b_in;
+
+  int32_t blocks() const { return num_out / b_out; }
+  int32_t degree(int32_t i) const { return (indptr[i + 1] - indptr[i]) * b_in; }
+  // Where the edges of row r of block i begin.
+  int64_t first_edge(int32_t i, int32_t r) const {
+    return int64_t{indptr[i]} * b_in * b_out + int64_t{r} * degree(i);
+  }
+};
+
+// target[row] = bias[row] + sum over its edges and taps of weight * source[channel], along `layout`.
+struct Apply {
+  Rows graph;
+  const Layout* layout;
+  const float* weight;
+  int32_t taps;  // of one edge in `weight`
+  const float* bias;
+  const float* source;
+  float* target;
+  void* scratch;
+  int threads;
+};
+
+// grad_weight[edge, tap] = sum over pixels of grad_y[row] * x[channel], along the forward `layout`.
+struct Dots {
+  Rows graph;
+  const Layout* layout;
+  int32_t taps;
+  const float* x;
+  const float* grad_y;
+  float* grad_weight;
+  void* scratch;
+  int threads;
+};
+
+// Few rows of features: nothing to share a weight with, so each is read once and used at once.
+struct Few {
+  Rows graph;
+  int32_t rows;
+  const float* weight;  // not for the gradient to it
+  const float* bias;
+  const float* x;       // (rows, num_in)
+  const float* grad_y;  // (rows, num_out)
+  float* result;
+  void* scratch;        // for the gradient to the input
+  int threads;
+};
+
+struct Kernels {
+  int lanes;
+  size_t (*apply_scratch)(const Apply&);
+  void (*apply)(const Apply&);
+  size_t (*dots_scratch)(const Dots&);
+  void (*dots)(const Dots&);
+  void (*few_forward)(const Few&);
+  size_t (*few_grad_input_scratch)(const Few&);
+  void (*few_grad_input)(const Few&);
+  void (*few_grad_weight)(const Few&);
+};
+
+extern const Kernels generic_kernels;
+#ifdef XN_X86
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#endif
+
+}  // namespace xn

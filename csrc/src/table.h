@@ -1,0 +1,16 @@
+// The table of one instruction set. The including file names it and says how wide its vectors are.
+#include "apply.h"
+#include "dots.h"
+#include "few.h"
+
+#define XN_TABLE_(isa) isa##_kernels
+#define XN_TABLE(isa) XN_TABLE_(isa)
+
+namespace xn {
+
+const Kernels XN_TABLE(XN_ISA) = {
+    XN_ISA::lanes, XN_ISA::apply_scratch, XN_ISA::apply, XN_ISA::dots_scratch, XN_ISA::dots,
+    XN_ISA::few_forward, XN_ISA::few_grad_input_scratch, XN_ISA::few_grad_input, XN_ISA::few_grad_weight,
+};
+
+}  // namespace xn

@@ -1,0 +1,259 @@
+"""The C library against dense convolutions and linear layers, called through its C interface alone."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+CSRC = Path(__file__).parents[2] / "csrc"
+spec = importlib.util.spec_from_file_location("csrc_binding", CSRC / "binding.py")
+binding = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(binding)
+Graph, Conv, Linear = binding.Graph, binding.Conv, binding.Linear
+CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    if "XNETS_CPU_LIBRARY" not in os.environ and not (
+        shutil.which("cmake") and shutil.which("c++")
+    ):
+        pytest.skip("needs cmake and a C++ compiler")
+    return binding.load(binding.build(tmp_path_factory.mktemp("csrc")))
+
+
+@pytest.fixture(params=list(binding.ISAS))
+def isa(request, library):
+    value = binding.ISAS[request.param]
+    if not library.xn_isa_usable(value):
+        pytest.skip(f"this machine has no {request.param}")
+    return value
+
+
+GRAPHS = {  # num_in, num_out, base degree, block, irregular
+    "random": (13, 11, 5, (1, 1), False),
+    "irregular": (24, 40, 9, (1, 1), True),
+    "degree_1": (7, 9, 1, (1, 1), False),
+    "no_edges": (5, 6, 0, (1, 1), False),
+    "4x1": (20, 24, 7, (4, 1), False),
+    "8x1": (20, 32, 7, (8, 1), True),
+    "4x4": (24, 32, 3, (4, 4), True),
+    "8x8": (32, 48, 2, (8, 8), False),
+    "odd_block": (21, 30, 4, (15, 3), False),
+    "2x1": (17, 22, 6, (2, 1), True),
+    "complete": (6, 19, 1, (19, 6), False),
+    "wide": (600, 40, 70, (1, 1), True),
+}
+
+SHAPES = {  # batch and size, kernel, stride, padding, dilation
+    "pointwise": ((2, 9, 11), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "pointwise_7x7": ((5, 7, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "pointwise_stride": ((2, 9, 12), (1, 1), (2, 2), (0, 0), (1, 1)),
+    "pointwise_padded": ((2, 5, 6), (1, 1), (1, 1), (1, 2), (1, 1)),
+    "3x3": ((2, 10, 13), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3_7x7": ((2, 7, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3_joined": ((9, 7, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3_joined_unpadded": ((7, 5, 6), (3, 3), (1, 1), (0, 2), (1, 1)),
+    "3x3_joined_dilated": ((5, 6, 5), (3, 3), (1, 1), (3, 1), (2, 1)),
+    "3x3_large": ((1, 40, 57), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3_stride": ((2, 11, 14), (3, 3), (2, 2), (1, 1), (1, 1)),
+    "3x3_dilated": ((1, 12, 9), (3, 3), (1, 1), (2, 2), (2, 2)),
+    "odd": ((2, 13, 15), (2, 5), (3, 2), (1, 3), (2, 1)),
+    "stride_over_kernel": ((1, 10, 11), (2, 1), (3, 4), (0, 0), (1, 1)),
+    "padding_over_kernel": ((1, 4, 5), (3, 3), (1, 1), (4, 5), (1, 1)),
+    "1d": ((3, 21), (3,), (1,), (1,), (1,)),
+    "1d_stride": ((2, 50), (7,), (3,), (2,), (2,)),
+    "3d": ((2, 4, 6, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    "3d_odd": ((1, 7, 6, 5), (2, 3, 1), (2, 1, 3), (1, 0, 0), (1, 2, 1)),
+    "3d_pointwise": ((2, 3, 4, 5), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+    "tiny": ((3, 1, 2), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "tiny_3x3": ((4, 2, 2), (3, 3), (1, 1), (1, 1), (1, 1)),
+    # Found by fuzzing under AddressSanitizer: one pixel in or out, and images shorter than a vector.
+    "one_pixel": ((3, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "one_pixel_1": ((1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "one_pixel_in": ((3, 1, 1), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "one_pixel_in_padded": ((3, 1, 1), (1, 2), (1, 2), (2, 3), (1, 1)),
+    "one_pixel_out": ((3, 3, 3), (3, 3), (1, 1), (0, 0), (1, 1)),
+    "one_pixel_out_stride": ((3, 4, 4), (3, 2), (2, 3), (0, 0), (1, 2)),
+    "one_pixel_out_1d": ((3, 5), (3,), (1,), (0,), (2,)),
+    "one_pixel_out_3d": ((2, 2, 1, 3), (2, 1, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+    "tiny_pointwise_stride": ((9, 5), (1,), (2,), (0,), (1,)),
+    "tiny_pointwise_stride_2d": ((2, 3, 3), (1, 1), (2, 2), (0, 0), (1, 1)),
+    "batch_0": ((0, 5, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
+}
+
+
+def dense_results(function, x, weight, bias, graph):
+    """Output and gradients by torch in float64, and the gradient that was sent back."""
+    x64, w64 = x.double().requires_grad_(), weight.double().requires_grad_()
+    y = function(x64, graph.dense(w64), None if bias is None else bias.double())
+    grad = torch.randn(y.shape)
+    grads = torch.autograd.grad(y, (x64, w64), grad.double(), allow_unused=True)
+    return (
+        y.detach().float(),
+        grad,
+        *(g.float() if g is not None else torch.zeros(w.shape) for g, w in zip(grads, (x, weight))),
+    )
+
+
+def assert_close(actual, expected, terms):
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * max(terms, 1) ** 0.5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_conv_equals_dense(library, isa, name, shape):
+    torch.manual_seed(0)
+    num_in, num_out, degree, block, irregular = GRAPHS[name]
+    size, kernel, stride, padding, dilation = SHAPES[shape]
+    if name == "wide" and not shape.startswith("pointwise"):
+        pytest.skip("the wide graph is there for its panels of pixels")
+    graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
+    x = torch.randn(size[0], num_in, *size[1:])
+    weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(num_out)
+    function = lambda a, w, b: CONVS[len(kernel)](a, w, b, stride, padding, dilation)  # noqa: E731
+    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
+    taps = degree * block[1] * weight[0].numel() if graph.num_edges else 1
+    for threads in (1, 3):
+        conv = Conv(graph, x.shape, kernel, stride, padding, dilation, threads, isa)
+        assert_close(conv.forward(x, weight, bias), y, taps)
+        assert_close(conv.grad_input(grad, weight), grad_x, taps * num_out / num_in)
+        assert_close(conv.grad_weight(x, grad), grad_w, y[:, 0].numel())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 5, 17, 130])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_linear_equals_dense(library, isa, name, rows):
+    torch.manual_seed(0)
+    num_in, num_out, degree, block, irregular = GRAPHS[name]
+    graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
+    x, weight, bias = (
+        torch.randn(rows, num_in),
+        torch.randn(graph.num_edges, 1),
+        torch.randn(num_out),
+    )
+    function = lambda a, w, b: F.linear(a, w[..., 0], b)  # noqa: E731
+    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
+    for threads in (1, 3):
+        linear = Linear(graph, rows, threads, isa)
+        assert_close(linear.forward(x, weight, bias), y, degree * block[1])
+        assert_close(linear.forward(x, weight), y - bias, degree * block[1])
+        assert_close(linear.grad_input(grad, weight), grad_x, degree * block[0])
+        assert_close(linear.grad_weight(x, grad), grad_w, rows)
+
+
+@pytest.mark.parametrize("shape", ["pointwise", "pointwise_7x7", "3x3_joined", "odd", "3x3_stride"])
+@pytest.mark.parametrize("name", ["random", "4x4", "complete"])
+def test_scratch_is_all_it_touches(library, isa, name, shape):
+    """Beyond the scratch it asked for, at an odd address, and beyond its results nothing is written."""
+    num_in, num_out, degree, block, irregular = GRAPHS[name]
+    size, kernel, stride, padding, dilation = SHAPES[shape]
+    graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
+    conv = Conv(graph, (size[0], num_in, *size[1:]), kernel, stride, padding, dilation, 2, isa)
+    guard = 64
+    guarded = [torch.full((n + guard + 1,), 77, dtype=torch.uint8) for n in conv.scratch_bytes()]
+    conv.scratch = [memory[1:] for memory in guarded]
+    y, x, w = (torch.ones(shape) for shape in conv.shapes)
+    for op, run in enumerate(
+        (
+            lambda o: conv.forward(x, w, out=o),
+            lambda o: conv.grad_input(y, w, out=o),
+            lambda o: conv.grad_weight(x, y, out=o),
+        )
+    ):
+        room = torch.full((guard + conv.result(op, None).numel() + guard,), -1.0)
+        run(room[guard:-guard].view(conv.shapes[op]))
+        assert room[:guard].eq(-1).all() and room[-guard:].eq(-1).all()
+        assert guarded[op][0] == 77 and guarded[op][-guard:].eq(77).all()
+
+
+def test_same_threads_same_bits(library):
+    torch.manual_seed(0)
+    graph = Graph.random(library, 48, 64, 12)
+    x, weight = torch.randn(4, 48, 9, 9), torch.randn(graph.num_edges, 3, 3)
+    conv = Conv(graph, x.shape, (3, 3), padding=(1, 1), threads=2)
+    y = conv.forward(x, weight)
+    first = y, conv.grad_input(y, weight), conv.grad_weight(x, y)
+    for _ in range(3):
+        again = conv.forward(x, weight), conv.grad_input(y, weight), conv.grad_weight(x, y)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_from_many_python_threads(library):
+    torch.manual_seed(0)
+    graph = Graph.random(library, 48, 64, 12, (4, 1))
+    x, weight = torch.randn(4, 48, 9, 9), torch.randn(graph.num_edges, 3, 3)
+    expected = Conv(graph, x.shape, (3, 3), padding=(1, 1), threads=2).forward(x, weight)
+    wrong = []
+
+    def work():
+        conv = Conv(graph, x.shape, (3, 3), padding=(1, 1), threads=2)
+        wrong.extend(i for i in range(20) if not torch.equal(conv.forward(x, weight), expected))
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_shares_torch_threads(library):
+    """In a new process: one OpenMP runtime is mapped, torch's, and torch's thread count is the library's."""
+    program = f"""
+import importlib.util, os, torch
+spec = importlib.util.spec_from_file_location("binding", {str(CSRC / "binding.py")!r})
+binding = importlib.util.module_from_spec(spec); spec.loader.exec_module(binding)
+library = binding.load({library._name!r})
+graph = binding.Graph.random(library, 64, 64, 16)
+x, w = torch.randn(8, 64, 16, 16), torch.randn(graph.num_edges, 1, 1)
+tasks = lambda: len(os.listdir("/proc/self/task"))
+torch.set_num_threads(1)
+before = tasks()
+conv = binding.Conv(graph, x.shape, (1, 1), threads=0)
+conv.forward(x, w)
+assert tasks() == before, "one thread must start no other"
+torch.set_num_threads(3)
+conv = binding.Conv(graph, x.shape, (1, 1), threads=0)
+conv.forward(x, w)
+assert tasks() == before + 2, "three threads are the caller and two more"
+torch.randn(1 << 22).exp_()
+assert tasks() == before + 2, "torch must work on the same threads"
+maps = {{line.split()[-1] for line in open("/proc/self/maps") if "omp" in os.path.basename(line.split()[-1])}}
+openmp = {{m for m in maps if os.path.basename(m).startswith(("libgomp", "libomp", "libiomp"))}}
+assert {{os.path.realpath(m) for m in openmp}} == {{os.path.realpath(library.xn_openmp_path().decode())}}, openmp
+"""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_bad_arguments(library):
+    graph = Graph.random(library, 8, 8, 3)
+    conv = Conv(graph, (1, 8, 4, 4), (3, 3))
+    x, w, y = torch.ones(1, 8, 4, 4), torch.ones(graph.num_edges, 3, 3), torch.ones(1, 8, 2, 2)
+    arrays = [t.data_ptr() for t in (x, w)]
+    call = lambda g, isa: library.xn_conv_forward(  # noqa: E731
+        g, conv.pointer, *arrays, None, y.data_ptr(), conv.scratch[0].data_ptr(), 1, isa
+    )
+    assert call(graph.pointer, 0) == 0
+    assert call(graph.pointer, 9) == 2
+    assert call(None, 0) == 1
+    conv.c.stride[1] = 0
+    assert call(graph.pointer, 0) == 1
+    assert library.xn_conv_scratch(graph.pointer, conv.pointer, 0, 1, 0) == -1
+    broken = binding.CGraph.from_buffer_copy(graph.c)
+    indices = graph.indices.clone()
+    indices[0] = 8
+    broken.indices = indices.data_ptr()
+    assert library.xn_check_graph(ctypes.byref(broken)) == 1
