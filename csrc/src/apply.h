@@ -1,7 +1,6 @@
 // Forward, and the gradient to the input: tiles of pixels, copied into the cache once, times all the rows.
 #pragma once
 
-#include <cstdlib>
 #include "pack.h"
 #include "rows.h"
 
@@ -48,7 +47,6 @@ struct Plan {
   // them compete for few places in the cache.
   bool reads_in_place(const Apply& a) const {
     const Layout& layout = *a.layout;
-    if (getenv("XN_PACK")) return false;
     const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.source) % 64 == 0;
     return layout.same_as_source() && layout.source.channel % 128 != 0 && (aligned || groups.widest >= 4);
   }
@@ -59,23 +57,32 @@ struct Plan {
     const Layout& layout = *a.layout;
     const int64_t channel_bytes = int64_t{4} * a.graph.num_in * layout.num_planes();
     if (pointwise) {
-      if (const char* e = getenv(groups.widest >= 4 ? "XN_T4" : "XN_T1")) return atoi(e) * lanes;
+      if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
+      // Twice the first-level cache: shorter tiles would cost more in loops than they save.
+      if (!wide_registers && groups.widest == 1 && a.graph.num_in > 96 && a.graph.num_in <= 256) return 6 * lanes;
       const int64_t fit = (groups.widest >= 4 ? 192 << 10 : 24 << 10) / channel_bytes / lanes;
       const bool wide = channel_bytes * 64 > 768 << 10;
       const int64_t low = (groups.widest == 1 && !wide ? 64 : 32) / lanes;
       const int64_t high = groups.widest == 1 ? 8 : 96 / lanes;
       return least(most(fit, low), high) * lanes;
     }
-    if (const char* e = getenv(groups.widest >= 4 ? "XN_K4" : "XN_K1")) return atoi(e) * lanes;
+    if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
     const int64_t fit = ((384 << 10) / most(channel_bytes, int64_t{1}) - layout.halo) / lanes;
     return most(fit, int64_t{most_vectors(groups.widest)}) * lanes;
   }
 
+  // The inner loops read the second-level cache faster than it delivers. Where the edges are many enough, they take
+  // those of a stretch of inputs at a time; with few edges, or so many rows that these no longer stay in the cache
+  // between two stretches, that costs more than it saves.
+  bool is_stretched(const Apply& a) const {
+    if (wide_registers || a.graph.b_out > 16 || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
+    if (!pointwise) return a.graph.num_in > 128;
+    const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in;
+    return groups.widest == 1 && a.graph.num_in > 256 && edges * 4 >= int64_t{a.graph.blocks()} * a.graph.num_in;
+  }
+
   int32_t stretch_length(const Apply& a) const {
-    const int32_t inputs = a.graph.num_in / a.graph.b_in;
-    if (wide_registers || a.graph.b_out > 16) return inputs;
-    const char* e = getenv(pointwise ? groups.widest >= 4 ? "XN_S4" : "XN_S1" : groups.widest >= 4 ? "XN_SK4" : "XN_SK1");
-    return e ? most(1, least(inputs, atoi(e) / a.graph.b_in)) : inputs;
+    return most(is_stretched(a) ? 128 / a.graph.b_in : a.graph.num_in / a.graph.b_in, 1);
   }
 
   // Parts keep blocks whole where the blocks are small.
@@ -182,7 +189,7 @@ struct Destination {
 };
 
 // A long sum is made of shorter ones, or its rounding error would grow with its length.
-constexpr int64_t terms_per_run = 64;
+constexpr int64_t terms_per_run = 36;
 
 // `rows` rows from `first` on of blocks [block, block_end), for the stretch of the tile that `work` holds.
 static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, int32_t stretch,

@@ -257,3 +257,48 @@ def test_bad_arguments(library):
     indices[0] = 8
     broken.indices = indices.data_ptr()
     assert library.xn_check_graph(ctypes.byref(broken)) == 1
+
+
+ROUNDING = {  # kind, channels, side (1: linear), batch, degree
+    "1x1": (1, 512, 7, 4, 256),
+    "1x1_long": (1, 1024, 5, 2, 512),
+    "3x3": (3, 128, 9, 2, 64),
+    "3x3_sparse": (3, 128, 14, 2, 16),
+    "linear": (1, 1024, 1, 64, 256),
+    "linear_few": (1, 1024, 1, 4, 128),
+    "linear_one": (1, 1024, 1, 1, 512),
+}
+
+
+def rms_error(actual, exact):
+    return (actual.double() - exact).pow(2).mean().sqrt().item()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), (4, 4)])
+@pytest.mark.parametrize("name", ROUNDING)
+def test_rounds_no_worse_than_dense(library, isa, name, block):
+    """Errors against float64, beside those of torch's dense layer in float32."""
+    torch.manual_seed(0)
+    side, channels, size, batch, degree = ROUNDING[name]
+    linear = name.startswith("linear")
+    graph = Graph.random(library, channels, channels, degree // block[1], block)
+    x = torch.randn(batch, channels) if linear else torch.randn(batch, channels, size, size)
+    weight = torch.randn(graph.num_edges, *([1] if linear else [side, side]))
+    if linear:
+        function, layer = lambda a, w: F.linear(a, w[..., 0]), Linear(graph, batch, 1, isa)
+    else:
+        padding = (side // 2, side // 2)
+        function = lambda a, w: F.conv2d(a, w, padding=padding)  # noqa: E731
+        layer = Conv(graph, x.shape, (side, side), padding=padding, isa=isa)
+    grad = torch.randn(layer.shapes[0])
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        inputs, full = x.to(dtype).requires_grad_(), graph.dense(weight.to(dtype)).requires_grad_()
+        y = function(inputs, full)
+        grad_x, grad_full = torch.autograd.grad(y, (inputs, full), grad.to(dtype))
+        results.append((y.detach(), grad_x, grad_full[graph.edges()].view(weight.shape)))
+    ours = layer.forward(x, weight), layer.grad_input(grad, weight), layer.grad_weight(x, grad)
+    for actual, exact, dense in zip(ours, *results, strict=True):
+        # A tenth for chance; below 1.2e-7 of the result, float32 itself is the limit, for dense layers too.
+        floor = 1.2e-7 * exact.pow(2).mean().sqrt().item()
+        assert rms_error(actual, exact) <= max(1.1 * rms_error(dense, exact), floor)
