@@ -77,6 +77,10 @@ Threads = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(help="Number of CPU threads; the recipe's by default."),
 ]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Processes that read images from folders; one a core by default, at most 8."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
@@ -107,7 +111,8 @@ def _root(
     epilog=_examples(
         "xnets train",
         "xnets train digits --compression 8 --seed 1",
-        "xnets train fashion-mnist --data-dir ~/fashion --out my-run",
+        "xnets train fashion-mnist --data-dir ~/fashion --out my-run --resume auto",
+        "torchrun --nproc-per-node 4 -m xnets train imagenet-X-ResNet-2-50 --data-dir ~/imagenet",
     )
 )
 def train(
@@ -118,6 +123,17 @@ def train(
         typer.Option(
             help="Run folder, new or empty; runs/RECIPE/N, the next free number, by default."
         ),
+    ] = None,
+    resume: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="auto: go on in --out, or else in the newest unfinished run of this recipe.",
+            metavar="auto",
+        ),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The network; see `xnets list models`."),
     ] = None,
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -137,7 +153,19 @@ def train(
     ] = None,
     batch_size: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Images per step."),
+        typer.Option(help="Images per step, in all processes together."),
+    ] = None,
+    accumulate: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Pieces that a process cuts its part of a batch into, to save memory."),
+    ] = None,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="32-true, bf16-mixed or 16-mixed."),
+    ] = None,
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Height and width that the network sees, of image folders."),
     ] = None,
     lr: Annotated[
         Optional[float],  # noqa: UP045
@@ -154,6 +182,7 @@ def train(
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Train a network by a recipe and leave a run folder.
@@ -162,19 +191,31 @@ def train(
     """
     chosen = get_recipe(
         recipe,
+        model=model,
         compression=compression,
         family=family,
         block=block,
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
+        precision=precision,
+        image_size=image_size,
         lr=lr,
         seed=seed,
         backend=backend,
         threads=threads,
     )
     result = run_recipe(
-        chosen, out=out, data_dir=data_dir, device=device, command=ctx.meta["xnets.command"]
+        chosen,
+        out=out,
+        data_dir=data_dir,
+        device=device,
+        resume=resume,
+        workers=workers,
+        command=ctx.meta["xnets.command"],
     )
+    if os.environ.get("RANK", "0") != "0" or os.environ.get("SLURM_PROCID", "0") != "0":
+        return  # the first of the processes that trained together speaks for all
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:
@@ -190,12 +231,25 @@ def eval_(
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,
+    workers: Workers = None,
+    ten_crop: Annotated[
+        bool,
+        typer.Option("--ten-crop", help="Average over ten windows of each image."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure the test accuracy of a trained network anew."""
-    accuracy = evaluate(run, data_dir=data_dir, device=device, threads=threads)
+    accuracy = evaluate(
+        run,
+        data_dir=data_dir,
+        device=device,
+        threads=threads,
+        ten_crop=ten_crop,
+        workers=workers,
+    )
     if as_json:
-        typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
+        values = {"run": str(run), "test_accuracy": accuracy, "ten_crop": ten_crop}
+        typer.echo(json.dumps(values))
     else:
         typer.echo(f"test accuracy {accuracy:.2%}")
 
@@ -338,7 +392,7 @@ def _print_result(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", title=f"{result.recipe.name}, compression {result.recipe.compression:g}")
+    table = Table("", title=result.recipe.name)
     for heading in ("this net", "dense twin", "ratio"):
         table.add_column(heading, justify="right")
     table.add_row("test accuracy", f"{result.test_accuracy:.2%}", "-", "")
