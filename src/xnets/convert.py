@@ -73,9 +73,9 @@ def convert(
 
     Args:
         model: Any module.
-        compression: How many times fewer weights in each converted layer. A mapping gives each layer
-            its own: from names, with the wildcards `*`, `?` and `[abc]`, to numbers; the first that
-            fits holds, and a layer that none fits is left alone.
+        compression: How many times fewer weights in each converted layer; or a mapping from names
+            of layers, with the wildcards `*`, `?` and `[abc]`, to numbers: the first name that fits
+            a layer holds, and a layer that none fits is left alone.
         family: Family of the graphs; see xnets.graphs.list_families.
         block: (b_out, b_in) of the graphs; a layer that it does not divide is left alone.
         where: Called with a layer's name and module; the layer is left alone if it returns False.
@@ -114,8 +114,8 @@ def convert(
     """
     check_model(model)
     by_name = {"*": compression} if not isinstance(compression, Mapping) else dict(compression)
-    for factor in by_name.values():
-        degree_for(1, factor)
+    for number in by_name.values():
+        degree_for(1, number)
     check_backend(backend)
     check_seed(seed)
     check_block_sides(block)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from xnets.models import _registry as registry
 from xnets.models import Plan, create_model, list_models, model_arguments, register_model
+from xnets.models import _registry as registry
 from xnets.nn import ExpanderConv2d, ExpanderLayer, ExpanderLinear
 
 
@@ -83,6 +83,20 @@ def test_a_model_that_cannot_be_thinned_says_why():
         create_model("mlp", compression=2, block=(5, 5), width=16)
     with pytest.raises(ValueError, match=r"can be thinned so: too small: 16 inputs"):
         create_model("mlp", compression=17, width=16)
+
+
+def test_a_model_that_is_thinned_in_part_warns():
+    with pytest.warns(
+        UserWarning,
+        match=r"^1 of 2 layers of model 'mlp' stay dense: 7: `compression` \(=4\) .*block",
+    ):
+        create_model("mlp", compression={"4": 2, "7": 4}, block=(1, 4), width=8, depth=3)
+
+
+def test_compression_by_layer():
+    model = create_model("mlp", compression={"4": 2, "[17]": 4}, width=16, depth=3)
+    found = {name: m.compression for name, m in model.named_modules() if hasattr(m, "graph")}
+    assert found == {"4": 2, "7": 4}
 
 
 @pytest.mark.parametrize(

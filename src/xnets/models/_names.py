@@ -81,7 +81,9 @@ def parse_name(name: str) -> ModelName | None:
 
 def _read(said: dict[str, str | None]) -> ModelName:
     net, c = str(said["net"]), said["c"]
-    args: dict[str, Any] = {key: int(said[key] or 0) for key in ("depth", "growth") if said.get(key)}
+    args: dict[str, Any] = {
+        key: int(said[key] or 0) for key in ("depth", "growth") if said.get(key)
+    }
     compression: float | Mapping[str, float] | None = float(c) if c else None
     if net == "mobilenet":
         args["width"] = float(said["width"] or 0)

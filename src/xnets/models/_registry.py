@@ -164,7 +164,9 @@ def model_arguments(name: str) -> dict[str, Any]:
         {'in_channels': 3, 'num_classes': 1000, 'as_coded': False, 'thin_from': 2}
     """
     spec = _resolve(name)
-    parameters = {k: v for function in _MODELS[spec.model] for k, v in _parameters(function).items()}
+    parameters = {
+        k: v for function in _MODELS[spec.model] for k, v in _parameters(function).items()
+    }
     return {key: value.default for key, value in parameters.items() if key not in spec.args}
 
 

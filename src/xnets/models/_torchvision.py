@@ -29,4 +29,3 @@ def set_input_channels(model: nn.Module, first: str, in_channels: int) -> None:
     )
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     model.set_submodule(first, new)
-

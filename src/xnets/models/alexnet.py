@@ -60,18 +60,18 @@ def alexnet(
     model: nn.Module = models.AlexNet(num_classes, dropout)
     set_input_channels(model, "features.0", in_channels)
     if batch_norm:
-        _normalise(model.features, nn.Conv2d, nn.BatchNorm2d)
-        _normalise(model.classifier, nn.Linear, nn.BatchNorm1d)
+        for group in ("features", "classifier"):
+            _normalise(model.get_submodule(group))
     return model
 
 
-def _normalise(
-    layers: nn.Module, kind: type[nn.Module], norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
-) -> None:
+def _normalise(layers: nn.Module) -> None:
     """Put a norm before each ReLU, inside its place, so that the layers keep their names."""
-    channels = 0
+    norm: nn.Module = nn.Identity()
     for name, layer in list(layers.named_children()):
-        if isinstance(layer, kind):
-            channels = layer.weight.shape[0]  # type: ignore[union-attr,index]
+        if isinstance(layer, nn.Conv2d):
+            norm = nn.BatchNorm2d(layer.out_channels)
+        elif isinstance(layer, nn.Linear):
+            norm = nn.BatchNorm1d(layer.out_features)
         elif isinstance(layer, nn.ReLU):
-            layers.add_module(name, nn.Sequential(norm(channels), layer))
+            layers.add_module(name, nn.Sequential(norm, layer))

@@ -84,15 +84,13 @@ def densenet_cifar(
     pairs = (depth - 4) // 6
     if pairs < 1 or depth != 6 * pairs + 4:
         low = 6 * max(1, pairs) + 4
-        raise ValueError(
-            f"`depth` (={depth}) must be 6 n + 4; the nearest are {low} and {low + 6}"
-        )
+        raise ValueError(f"`depth` (={depth}) must be 6 n + 4; the nearest are {low} and {low + 6}")
     from torchvision.models import DenseNet
 
-    model = DenseNet(growth, (pairs, pairs, pairs), 2 * growth, num_classes=num_classes)
+    model: nn.Module = DenseNet(growth, (pairs, pairs, pairs), 2 * growth, num_classes=num_classes)
     for name in ("norm0", "relu0", "pool0"):  # the small images keep their size
-        del model.features._modules[name]
+        delattr(model.features, name)
     stem = nn.Conv2d(in_channels, 2 * growth, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight)
-    model.features.conv0 = stem
+    model.set_submodule("features.conv0", stem)
     return model
