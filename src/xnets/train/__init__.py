@@ -2,7 +2,7 @@
 
 from xnets.train._checkpoint import Checkpoint as Checkpoint
 from xnets.train._checkpoint import load_checkpoint as load_checkpoint
-from xnets.train._errors import Diverged as Diverged
+from xnets.train._errors import DivergedError as DivergedError
 from xnets.train._errors import Interrupted as Interrupted
 from xnets.train._recipe import Recipe as Recipe
 from xnets.train._result import Result as Result

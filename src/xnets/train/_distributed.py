@@ -91,7 +91,9 @@ def find_world() -> World:
         if size > 1:
             nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
             if size % nodes:
-                raise UserError(f"srun started {size} tasks on {nodes} machines; start as many on each")
+                raise UserError(
+                    f"srun started {size} tasks on {nodes} machines; start as many on each"
+                )
             rank, local_rank = int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"])
             return World(rank, size, local_rank, size // nodes, "slurm")
     except (KeyError, ValueError) as error:
@@ -103,11 +105,9 @@ def find_world() -> World:
 
 def cluster_environment(world: World) -> Any:
     """Return Lightning's description of the same."""
-    from lightning.pytorch.plugins.environments import (
-        LightningEnvironment,
-        SLURMEnvironment,
-        TorchElasticEnvironment,
-    )
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     if world.launcher == "torchrun":
         return TorchElasticEnvironment()

@@ -10,7 +10,7 @@ class Interrupted(KeyboardInterrupt):
     """Training was stopped from the keyboard; the message says what is left."""
 
 
-class Diverged(UserError):
+class DivergedError(UserError):
     """The loss is not a number any more.
 
     Args:

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from xnets.train._errors import Diverged
+from xnets.train._errors import DivergedError
 from xnets.train.module import Classifier
 
 SECONDS = 30.0  # between two lines within an epoch, where there is no bar
@@ -70,7 +70,7 @@ class EpochProgress(pl.Callback):
         """Advance the bar; from time to time, look at the loss.
 
         Raises:
-            Diverged: If it is no number any more.
+            DivergedError: If it is no number any more.
         """
         assert self._task is not None
         self._progress.update(self._task, completed=trainer.global_step)
@@ -81,7 +81,7 @@ class EpochProgress(pl.Callback):
         assert isinstance(pl_module, Classifier)
         loss = float(outputs["loss"])  # waits for the device, hence not at every step
         if not math.isfinite(loss):
-            raise Diverged(trainer.current_epoch + 1, loss, pl_module.recipe)
+            raise DivergedError(trainer.current_epoch + 1, loss, pl_module.recipe)
         if not self._console.is_terminal:
             self._print_step(trainer, batch_idx, loss, now)
 
@@ -103,7 +103,9 @@ class EpochProgress(pl.Callback):
     def _print_step(self, trainer: pl.Trainer, batch_idx: int, loss: float, now: float) -> None:
         began, first = self._start
         done = max(1, trainer.global_step - first)
-        left = (now - began) / done * (int(trainer.estimated_stepping_batches) - trainer.global_step)
+        left = (
+            (now - began) / done * (int(trainer.estimated_stepping_batches) - trainer.global_step)
+        )
         self._print(
             f"{_epoch(trainer)}  step {batch_idx + 1}/{int(trainer.num_training_batches)}"
             f"  loss {loss:.4f}  {_clock(left)} left"

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from xnets.train._averaging import MovingAverage
 from xnets.train._checkpoint import NAME, save_checkpoint
-from xnets.train._errors import Diverged
+from xnets.train._errors import DivergedError
 from xnets.train._files import replacing, save_tensors
 from xnets.train._run import STATE
 from xnets.train.data import Dataset, FolderDataset
@@ -30,7 +30,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     copies if that is another file system.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Write a checkpoint."""
         save_tensors(Path(path), checkpoint)
 
@@ -66,7 +68,7 @@ class RunWriter(Checkpoint):
         """Add the epoch's row and save.
 
         Raises:
-            Diverged: If the loss is no number any more. The network of the last epoch is kept.
+            DivergedError: If the loss is no number any more. The network of the last epoch is kept.
         """
         assert isinstance(pl_module, Classifier)
         epoch = trainer.current_epoch + 1
@@ -79,10 +81,12 @@ class RunWriter(Checkpoint):
             self._write_rows()
         loss = row["train_loss"]
         if not math.isfinite(loss):
-            raise Diverged(epoch, loss, pl_module.recipe)
+            raise DivergedError(epoch, loss, pl_module.recipe)
         if trainer.is_global_zero:
             model = _tested_module(trainer, pl_module).model
-            save_checkpoint(self._folder / NAME, model, pl_module.recipe, self._dataset, epoch=epoch)
+            save_checkpoint(
+                self._folder / NAME, model, pl_module.recipe, self._dataset, epoch=epoch
+            )
         trainer.save_checkpoint(self._folder / STATE)  # in every process: they wait for each other
 
     def state_dict(self) -> dict[str, Any]:

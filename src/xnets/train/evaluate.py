@@ -106,4 +106,6 @@ def _ten_crop_scores(
     model: nn.Module,
     images: torch.Tensor,  # (batch, 10, channels, height, width)
 ) -> torch.Tensor:  # (batch, classes)
-    return model(images.flatten(0, 1)).softmax(dim=1).unflatten(0, (-1, 10)).mean(dim=1)
+    logits: torch.Tensor = model(images.flatten(0, 1))
+    windows: torch.Tensor = logits.softmax(dim=1).unflatten(0, (-1, 10))
+    return windows.mean(dim=1)

@@ -64,7 +64,7 @@ def train(
 
     Raises:
         ValueError: If the data is missing or damaged, the network cannot be built as asked, or the
-            folder cannot be written, all before the first step; or, as `Diverged`, if the loss
+            folder cannot be written, all before the first step; or, as `DivergedError`, if the loss
             is no number any more.
         OSError: If the disk is full.
         KeyboardInterrupt: On Ctrl-C. Epochs that were finished are in the folder.
@@ -94,7 +94,16 @@ def train(
             if not quiet and world.rank == 0:
                 _announce(recipe, size, dense, run, world, target)
             return _train(
-                model, recipe, dataset, run, world, target, size, dense, quiet=quiet, command=command
+                model,
+                recipe,
+                dataset,
+                run,
+                world,
+                target,
+                size,
+                dense,
+                quiet=quiet,
+                command=command,
             )
 
 

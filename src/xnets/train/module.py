@@ -64,7 +64,7 @@ class Classifier(pl.LightningModule):
                 assert module.running_var is not None
                 for statistic in (module.running_mean, module.running_var):
                     dist.all_reduce(statistic)
-                    statistic /= self.trainer.world_size
+                    statistic.div_(self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure one test batch."""

@@ -37,12 +37,17 @@ class Augmentation:
         total: int | None = None,
     ) -> Tensor:  # (batch, channels, *size)
         """Change a batch, or one process's share of it, and cut it to the size to train on."""
-        whole = {"share": share, "total": total}
         if self.flip:
-            images = random_flip(images, generator, **whole)
+            images = random_flip(images, generator, share=share, total=total)
         if self.shift or images.shape[2:] != size:
             images = random_crop(
-                images, size, generator, padding=self.shift, fill=self.fill, **whole
+                images,
+                size,
+                generator,
+                padding=self.shift,
+                fill=self.fill,
+                share=share,
+                total=total,
             )
         return images
 

@@ -1,4 +1,4 @@
-"""Folders of images, ImageNet among them: read from the disk while training, by worker processes."""
+"""Folders of images, such as ImageNet: read from the disk by worker processes while training."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class FolderDataset:
         """Read batches, put them on the device and normalise them there."""
         from torch.utils.data import DataLoader
 
-        loader = DataLoader(
-            images,
+        loader: DataLoader[Any] = DataLoader(
+            images,  # type: ignore[arg-type]  # length and items are all it needs
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -142,9 +142,7 @@ class FolderTrainBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         data = self._data
-        order = batch_indices(
-            data.num_train, self._batch_size, self.sampler.generator(_CPU), _CPU
-        )
+        order = batch_indices(data.num_train, self._batch_size, self.sampler.generator(_CPU), _CPU)
         pieces = self._share.of(self._batch_size)
         batches = [batch[piece].tolist() for batch in order for piece in pieces]
         seed = mix(self._seed, self.sampler.number)

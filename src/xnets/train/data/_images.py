@@ -52,7 +52,7 @@ def list_images(folder: Path, classes: list[str]) -> Files:
         raise UserError(f"{folder} has a class {min(unknown)!r} that training has no images of")
     here = {name: label for label, name in enumerate(classes) if (folder / name).is_dir()}
     try:
-        files = ImageFolder.make_dataset(str(folder), here, extensions=_EXTENSIONS)
+        files: Files = ImageFolder.make_dataset(str(folder), here, extensions=_EXTENSIONS)
     except FileNotFoundError as error:
         empty = next(n for n, label in here.items() if not _has_image(folder / n))
         raise UserError(f"the class folder {folder / empty} holds no images") from error
