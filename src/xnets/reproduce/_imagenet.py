@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xnets.reproduce._rows import Row, Table
 
-_ROUNDED = "printed rounded"
+_ROUNDED_TO_10 = "printed rounded to 10, in 100M"
+_ROUNDED_TO_5 = "printed rounded to 5, in 100M"
 _HALVED_RESNET = (
     "printed: half of the rounded dense figure. Counted: with the layers that the training logs "
     "keep dense, which are the first, the last and the shortcuts"
@@ -44,12 +45,12 @@ TABLE_1 = Table(
         ),
         _imagenet("X-ResNet-2-50", 40, 72.85, _HALVED_RESNET, logged=(72.846, 72.732)),
         _imagenet(
-            "ResNet-34", 70, 71.66, _ROUNDED + "; the log ends at epoch 75 of 90",
+            "ResNet-34", 70, 71.66, _ROUNDED_TO_10 + "; the log ends at epoch 75 of 90",
             logged=(71.66, 70.866),
         ),
         _imagenet("X-ResNet-2-101", 80, 74.87, _HALVED_RESNET),
-        _imagenet("ResNet-50", 80, 74.46, _ROUNDED, logged=(74.462, 74.336)),
-        _imagenet("ResNet-101", 160, 75.87, _ROUNDED),
+        _imagenet("ResNet-50", 80, 74.46, _ROUNDED_TO_10, logged=(74.462, 74.336)),
+        _imagenet("ResNet-101", 160, 75.87, _ROUNDED_TO_10),
         _imagenet("X-DenseNet-BC-2-121", 28, 70.5, _HALVED_DENSENET, logged=(70.458, 70.374)),
         _imagenet("X-DenseNet-BC-2-169", 33, 71.7, _HALVED_DENSENET, logged=(71.678, 71.354)),
         _imagenet("X-DenseNet-BC-2-201", 43, 72.5, _HALVED_DENSENET),
@@ -59,8 +60,8 @@ TABLE_1 = Table(
             "of 90",
             logged=(72.374, 72.374),
         ),
-        _imagenet("DenseNet-BC-121", 55, 73.3, _ROUNDED),
-        _imagenet("DenseNet-BC-169", 65, 74.8, _ROUNDED),
+        _imagenet("DenseNet-BC-121", 55, 73.3, _ROUNDED_TO_5),
+        _imagenet("DenseNet-BC-169", 65, 74.8, _ROUNDED_TO_5),
         _imagenet("DenseNet-BC-201", 85, 75.6),
         _imagenet("DenseNet-BC-161", 110, 76.3, _NO_SOURCE),
     ),
@@ -101,9 +102,7 @@ TABLE_3 = Table(
             params=9.7e6,
             reason=_ALEXNET.format("512 and 256"),
         ),
-        Row(
-            label="AlexNet-Orig", model="AlexNet", dataset="imagenet", accuracy=57.2, params=61e6
-        ),
+        Row(label="AlexNet-Orig", model="AlexNet", dataset="imagenet", accuracy=57.2, params=61e6),
     ),
 )
 
