@@ -122,7 +122,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     text = " ".join(" ".join(page.text).split())
     for piece in (
         "X-DenseNet-BC-2-161", "94.12 (1 run, 300 epochs)", "8.81G*", "another method",
-        "xnets train imagenet-resnet --model X-ResNet-2-34", "110 is printed, and nothing",
+        "xnets train imagenet-X-ResNet-2-34", "110 is printed, and nothing",
     ):  # fmt: skip
         assert piece in text
 
@@ -145,7 +145,7 @@ def test_the_command_prints_and_writes(invoke, tmp_path):
     shown = invoke("table-2").stdout
     assert "X-VGG16-2" in shown
     assert "1.15M" in shown
-    assert "xnets train cifar10-vgg16 --model X-VGG16-2" in shown
+    assert "xnets train cifar10-X-VGG16-2" in shown
     assert "ResNet" not in shown
     result = invoke("--csv", "a.csv", "--markdown", "a.md", "--html", "a.html", "--json")
     assert result.exit_code == 0, result.output

@@ -10,16 +10,6 @@ from xnets.reproduce._counts import COUNTS
 
 # Data set -> (height and width of the image, classes).
 DATASETS = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
-# (part of a network's name, data set) -> the recipe that trains it as the paper did.
-_RECIPES = {
-    ("VGG", "cifar10"): "cifar10-vgg16",
-    ("DenseNet", "cifar10"): "cifar10-densenet",
-    ("DenseNet", "cifar100"): "cifar100-densenet",
-    ("ResNet", "imagenet"): "imagenet-resnet",
-    ("DenseNet", "imagenet"): "imagenet-densenet",
-    ("AlexNet", "imagenet"): "imagenet-alexnet",
-    ("MobileNet", "imagenet"): "imagenet-mobilenet",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +54,8 @@ class Row:
         """The command that trains this network as the paper did."""
         if self.model is None:
             return None
-        recipe = next(
-            recipe
-            for (net, dataset), recipe in _RECIPES.items()
-            if net in self.model and dataset == self.dataset
-        )
         variants = "".join(f" --set {setting}" for setting in settings(self.model_args).split())
-        return f"xnets train {recipe} --model {self.model}{variants}"
+        return f"xnets train {self.dataset}-{self.model}{variants}"
 
 
 @dataclass(frozen=True, kw_only=True)
