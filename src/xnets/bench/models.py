@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from xnets._errors import UserError
 from xnets.bench._model_parity import check_against_dense
 from xnets.bench.cases import GraphChoice
 from xnets.bench.memory import peak_memory
@@ -134,6 +135,9 @@ def model_competitors(
 
     Returns:
         The competitors, the dense ones first.
+
+    Raises:
+        UserError: If the network cannot take such an input.
     """
     found = []
     for layout in ("", "channels_last"):
@@ -141,11 +145,14 @@ def model_competitors(
         model = build_model(name).to(device)
         if layout:
             model = model.to(memory_format=torch.channels_last)
-        row: dict[str, Any] = {
-            "competitor": "dense",
-            "layout": layout,
-            **_sizes(model, size, device),
-        }
+        try:
+            sizes = _sizes(model, size, device)
+        except RuntimeError as error:
+            raise UserError(
+                f"model {name!r} cannot take an input of {'x'.join(map(str, size))}, give another "
+                f"by `--input`: {error}"
+            ) from error
+        row: dict[str, Any] = {"competitor": "dense", "layout": layout, **sizes}
         found.append(ModelCompetitor(row, model))
     for graph, backend in product(graphs, backends):
         b_out, b_in = graph.block
