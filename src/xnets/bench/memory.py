@@ -14,7 +14,8 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
 
     On Linux the resident memory of the whole process, whoever allocates it (torch, oneDNN, our
     kernels, other libraries), to the page: freed memory goes back to the system first, then the
-    kernel's own high-water mark is reset and read (the median of some calls). What the first call
+    kernel's own high-water mark is reset and read. The least of some calls counts, as fragmented
+    memory only ever adds. What the first call
     of all keeps for later ones, such as tables of a graph, is there already and not counted. On
     CUDA what torch's allocator hands out.
 
@@ -39,7 +40,7 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
-        return sorted(_resident_peak(run) for _ in range(tries))[tries // 2]
+        return min(_resident_peak(run) for _ in range(tries))
     except (OSError, AttributeError, KeyError):  # no Linux, or no glibc
         return None
 
