@@ -103,8 +103,8 @@ def models(
         Optional[str],  # noqa: UP045
         typer.Option(
             "--models",
-            help="Names of `xnets list models`, torchvision's, or timm:NAME; resnet50,vgg16 by "
-            "default.",
+            help="Names of `xnets list models` and the paper's, torchvision:NAME or timm:NAME; "
+            "torchvision's resnet50 and vgg16 by default.",
         ),
     ] = None,
     size: Annotated[

@@ -47,7 +47,7 @@ def inspect_models(
             if family not in list_families():
                 raise ValueError(unknown_name("family", family, list_families()))
         values = _read_settings(settings)
-        shape = read_size(size) if size is not None else input_size(name, values)
+        shape = read_size(size) if size is not None else input_size(name, values, side=64)
     reports = {}
     for family in families:
         with asked_by_user():

@@ -97,7 +97,9 @@ def test_wrong_gradients_are_found():
 
 def test_names():
     assert full_name("convnet") == "convnet"
-    assert full_name("torchvision:vgg16") == full_name("vgg16") == "torchvision:vgg16"
+    assert full_name("torchvision:vgg11") == full_name("vgg11") == "torchvision:vgg11"
+    assert full_name("vgg16") == "vgg16"  # ours
+    assert input_size("X-MobileNet-0.5-8") == [3, 224, 224]
     assert input_size("convnet", {"in_channels": 2, "image_size": 5}) == [2, 5, 5]
 
 

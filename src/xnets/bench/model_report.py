@@ -27,7 +27,7 @@ from xnets.bench.summary import geometric_mean
 from xnets.bench.timer import threads_set
 from xnets.models import full_name, input_size, read_size
 
-MODELS = ("resnet50", "vgg16")
+MODELS = ("torchvision:resnet50", "torchvision:vgg16")  # vgg16 alone is ours, for CIFAR
 BATCHES = (1, 16)
 
 
@@ -122,7 +122,7 @@ def run_models(
 
     Args:
         out: The folder for the CSV file, whose name holds the conditions.
-        models: Names: ours, torchvision's, or timm:NAME.
+        models: Names as `xnets.models.full_name` takes them.
         size: Shape of one input, as 3x64x64; by default what the model takes.
         batches: Batch sizes.
         compressions: C.

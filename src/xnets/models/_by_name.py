@@ -10,6 +10,7 @@ from torch import nn
 
 from xnets._suggest import unknown_name
 from xnets.convert import convert
+from xnets.models._names import parse_name
 from xnets.models._registry import create_model, list_models, model_arguments
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
@@ -19,7 +20,8 @@ def full_name(name: str) -> str:
     """A name with its library before it, if that is another than ours.
 
     Args:
-        name: A registered model, torchvision:NAME, timm:NAME, or a NAME of torchvision's.
+        name: As in `create_model`, torchvision:NAME, timm:NAME, or a NAME of torchvision's that is
+            none of ours.
 
     Returns:
         The name, with "torchvision:" where it was left out.
@@ -31,7 +33,7 @@ def full_name(name: str) -> str:
         >>> full_name("mlp"), full_name("resnet50")
         ('mlp', 'torchvision:resnet50')
     """
-    if name in list_models():
+    if name in list_models() or parse_name(name):
         return name
     if name.startswith(TIMM):
         return _timm_name(name)
@@ -86,19 +88,23 @@ def build_model(
     return model
 
 
-def input_size(name: str, settings: Mapping[str, Any] | None = None) -> list[int]:
+def input_size(
+    name: str, settings: Mapping[str, Any] | None = None, *, side: int | None = None
+) -> list[int]:
     """Shape of one input that a model takes, without the batch.
 
     Args:
         name: As `full_name` takes it.
         settings: Arguments of the model itself.
+        side: Of the images of networks of ours that take any size; by default that of the data set
+            that they are for: 224 with 1000 classes, as ImageNet, else 32, as CIFAR.
 
     Returns:
         Channels, height, width.
 
     Examples:
-        >>> input_size("mlp"), input_size("torchvision:resnet50")
-        ([1, 8, 8], [3, 224, 224])
+        >>> input_size("mlp"), input_size("torchvision:resnet50"), input_size("X-VGG16-1")
+        ([1, 8, 8], [3, 224, 224], [3, 32, 32])
     """
     name = full_name(name)
     if name.startswith(TIMM):
@@ -109,7 +115,10 @@ def input_size(name: str, settings: Mapping[str, Any] | None = None) -> list[int
     if name.startswith(TORCHVISION):
         return [3, 224, 224]
     values = {**model_arguments(name), **(settings or {})}
-    side = values.get("image_size", 64)
+    if "image_size" in values:
+        side = int(values["image_size"])
+    elif side is None:
+        side = 224 if values.get("num_classes") == 1000 else 32
     return [values.get("in_channels", 3), side, side]
 
 
