@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command
+from xnets import _bench_command, _bench_speed_command
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._reproduce_command import reproduce
@@ -126,7 +126,10 @@ app.command(
 )
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="See `xnets list models`; or torchvision:NAME, timm:NAME.", metavar="MODEL"
+        ),
     ],
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -258,6 +261,24 @@ bench.command(
         "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
     )
 )(_bench_command.graphs)
+bench.command(
+    epilog=_examples(
+        "xnets bench layers --quick",
+        "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.layers)
+bench.command(
+    epilog=_examples(
+        "xnets bench models --quick",
+        "xnets bench models --models resnet50,timm:vit_small_patch16_224 --threads 2 --batch 1",
+    )
+)(_bench_speed_command.models)
+bench.command(
+    epilog=_examples(
+        "xnets bench breakeven",
+        "xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.breakeven)
 
 
 def main() -> None:
