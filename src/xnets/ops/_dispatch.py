@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xnets._suggest import unknown_name
-from xnets.ops import _gather, _masked, _reference
+from xnets.ops import _gather, _masked, _reference, _triton
 from xnets.ops._call import Call
 
 
@@ -42,6 +42,7 @@ class Backend:
 
 # Best first: "auto" takes the first that fits.
 BACKENDS = (
+    Backend("triton", "our kernels for tensor cores", _triton.run, _triton.why_not, _triton.why_slow),
     Backend("gather", "Algorithm 1 in pure torch", _gather.run, why_slow=_gather.why_slow),
     Backend("masked", "dense kernels on a scattered weight", _masked.run),
     Backend("reference", "the definition, slow", _reference.run, _reference.why_not),

@@ -1,0 +1,141 @@
+"""Our Triton kernels: expander layers on the tensor cores of a GPU, forward and both gradients.
+
+Meant for blocks of at least 16 outputs; other graphs run too, slower than dense kernels would be.
+Importing this loads no Triton.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from xnets.ops._call import Call
+from xnets.ops._triton import library as library
+from xnets.ops._triton.config import MIN_SIDE
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# cuBLAS and cuDNN compute tiles of about so many outputs from one reading of their inputs; we, the
+# b_out outputs that share them. By arithmetic, not by measurement.
+_DENSE_TILE = 128
+
+
+def why_not(call: Call) -> list[str]:
+    """Why the Triton kernels cannot run this call."""
+    reasons = []
+    device = call.input.device
+    if not _installed():
+        reasons.append("Triton is not installed")
+    elif device.type != "cuda" and not (device.type == "cpu" and _interpreted()):
+        reasons.append(f"it needs a CUDA device, and the input is on {device}")
+    elif device.type == "cuda" and not torch.compiler.is_compiling():
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
+            reasons.append(f"it needs compute capability 8.0, and the device has {major}.{minor}")
+    dtype = _dtype(call)
+    if dtype not in _DTYPES:
+        reasons.append(f"it computes in float32, float16 or bfloat16, not {_name(dtype)}")
+    if not torch.compiler.is_compiling() and _in_function_transform():
+        reasons.append("torch.func's transforms need torch's own ops")
+    return reasons
+
+
+def why_slow(call: Call) -> list[str]:
+    """Why dense kernels would be faster."""
+    pattern = call.pattern
+    b_out, b_in = pattern.block
+    reasons = []
+    if call.input.device.type == "cpu":
+        reasons.append("Triton's interpreter is for tests")
+    if b_out < MIN_SIDE:
+        reasons.append(
+            f"tensor cores need at least {MIN_SIDE} outputs that share their inputs, and the "
+            f"block is {pattern.block}"
+        )
+        return reasons
+    dense = pattern.num_in // call.groups * pattern.num_out
+    compression = dense / max(1, pattern.num_edges)
+    if compression < 2:
+        reasons.append(f"the graph is nearly dense (compression {compression:.3g})")
+    elif compression * min(b_out, _DENSE_TILE) <= _DENSE_TILE and not _has_taps(call):
+        reasons.append(
+            f"it would read each input as often as dense kernels do (compression "
+            f"{compression:.3g} x block {b_out} <= {_DENSE_TILE})"
+        )
+    if b_in == 1 and not call.spatial:
+        reasons.append("with blocks one input wide it loads the inputs one by one")
+    if _dtype(call) == torch.float32 and not _allows_tf32(call):
+        reasons.append("float32 without TF32 does not run on tensor cores")
+    return reasons
+
+
+def run(call: Call) -> Tensor:
+    """Run the call on the Triton kernels."""
+    x, weight, bias = call.input, call.weight, call.bias
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+        with torch.autocast(device, enabled=False):
+            return _run(call, x, weight, bias)
+    return _run(call, x, weight, bias)
+
+
+def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    pattern = call.pattern
+    if call.spatial == 0:
+        shape, x = x.shape, x.reshape(-1, pattern.num_in)
+    elif not (batched := x.dim() == call.spatial + 2):
+        x = x.unsqueeze(0)
+    y: Tensor = torch.ops.xnets.triton(
+        x,
+        weight,
+        bias,
+        pattern.indptr,
+        pattern.indices,
+        [pattern.num_in, pattern.num_out, *pattern.block],
+        call.stride,
+        call.padding,
+        call.dilation,
+    )
+    if call.spatial == 0:
+        return y.view(*shape[:-1], pattern.num_out)
+    return y if batched else y.squeeze(0)
+
+
+@cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def _in_function_transform() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
+
+
+def _dtype(call: Call) -> torch.dtype:
+    """The dtype that the kernels would compute in."""
+    device = call.input.device.type
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return call.weight.dtype
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _has_taps(call: Call) -> bool:
+    return any(size > 1 for size in call.weight.shape[1:])
+
+
+def _allows_tf32(call: Call) -> bool:
+    backend = torch.backends.cudnn.conv if call.spatial else torch.backends.cuda.matmul
+    return str(backend.fp32_precision) == "tf32"
