@@ -42,7 +42,9 @@ class Backend:
 
 # Best first: "auto" takes the first that fits.
 BACKENDS = (
-    Backend("triton", "our kernels for tensor cores", _triton.run, _triton.why_not, _triton.why_slow),
+    Backend(
+        "triton", "our kernels for tensor cores", _triton.run, _triton.why_not, _triton.why_slow
+    ),
     Backend("gather", "Algorithm 1 in pure torch", _gather.run, why_slow=_gather.why_slow),
     Backend("masked", "dense kernels on a scattered weight", _masked.run),
     Backend("reference", "the definition, slow", _reference.run, _reference.why_not),

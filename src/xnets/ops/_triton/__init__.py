@@ -60,12 +60,12 @@ def why_slow(call: Call) -> list[str]:
     compression = dense / max(1, pattern.num_edges)
     if compression < 2:
         reasons.append(f"the graph is nearly dense (compression {compression:.3g})")
-    elif compression * min(b_out, _DENSE_TILE) <= _DENSE_TILE and not _has_taps(call):
+    elif compression * min(b_out, _DENSE_TILE) <= _DENSE_TILE:
         reasons.append(
             f"it would read each input as often as dense kernels do (compression "
             f"{compression:.3g} x block {b_out} <= {_DENSE_TILE})"
         )
-    if b_in == 1 and not call.spatial:
+    if b_in == 1:
         reasons.append("with blocks one input wide it loads the inputs one by one")
     if _dtype(call) == torch.float32 and not _allows_tf32(call):
         reasons.append("float32 without TF32 does not run on tensor cores")
@@ -130,10 +130,6 @@ def _dtype(call: Call) -> torch.dtype:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _has_taps(call: Call) -> bool:
-    return any(size > 1 for size in call.weight.shape[1:])
 
 
 def _allows_tf32(call: Call) -> bool:

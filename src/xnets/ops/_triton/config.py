@@ -1,6 +1,7 @@
 """Tile sizes: a small table keyed by what the tensor cores see of a shape.
 
-Chosen by arithmetic for the H100, not yet by measurement (docs/performance.md).
+Chosen for the H100 by arithmetic and by what the compiler makes of them (registers, shared memory,
+instructions), not yet by measurement: see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 # Below this, tensor cores run partly empty, and tl.dot refuses.
 MIN_SIDE = 16
-_TARGET_PROGRAMS = 264  # two for each multiprocessor of an H100
+_PROGRAMS = 264  # two for each multiprocessor of an H100
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,22 @@ class Tile:
         n: Outputs of a block row.
         k: Columns (inputs of a block row).
         warps: Warps a program.
-        stages: Depth of the software pipeline.
+        buffers: Copies of the operands in shared memory: the depth of the software pipeline.
+        vector: Most consecutive channels that a load may rely on. Loads of 16 bytes pass by the L1
+            cache, narrower ones do not.
     """
 
     m: int
     n: int
     k: int
     warps: int
-    stages: int
+    buffers: int
+    vector: int = 16
+
+    @property
+    def product_stages(self) -> int:
+        """Triton's num_stages: the indices that the loads depend on take a stage for each."""
+        return 2 * self.buffers - 1
 
 
 _forced: Tile | None = None
@@ -38,8 +47,12 @@ _forced: Tile | None = None
 
 @contextmanager
 def forced(tile: Tile | None) -> Iterator[None]:
-    """Use one tile for every product in this block, clipped to each shape: to measure candidates."""
-    global _forced
+    """Use one tile for every gather product in this block, to measure candidates.
+
+    Args:
+        tile: What to use, its sides clipped to the shape; None for the table.
+    """
+    global _forced  # noqa: PLW0603
     before, _forced = _forced, tile
     try:
         yield
@@ -48,51 +61,70 @@ def forced(tile: Tile | None) -> Iterator[None]:
 
 
 def product_tile(
-    rows: int, block_rows: int, side: int, width: int, itemsize: int, *, tensor_cores: bool
+    rows: int, block_rows: int, block: tuple[int, int], width: int, itemsize: int, *, fast: bool
 ) -> Tile:
     """The tile of a gather product.
 
     Args:
         rows: Samples times positions of the output.
         block_rows: Number of outputs of the base graph.
-        side: Outputs that share their inputs (b_out).
+        block: (b_out, b_in).
         width: Mean number of inputs of an output.
         itemsize: Bytes an element.
-        tensor_cores: False for float32 without TF32.
+        fast: False for float32 without TF32, which has no tensor cores.
 
     Returns:
         The table's entry, shrunk where the shape is smaller.
     """
-    if not tensor_cores:
-        tile = Tile(64, _side(side, 64), _side(width, 32), 4, 2)
+    b_out, b_in = block
+    if not fast:
+        tile = Tile(64, _side(b_out, 64), _side(width, 32), 4, 2)
+    elif b_in * itemsize < 4:  # too narrow for asynchronous copies: everything in registers
+        tile = Tile(128, _side(b_out, 128), _side(width, 32), 8, 2)
     else:
-        n = _side(side, 128)
-        k = _side(width, 64 if itemsize == 2 else 32)
-        m, warps, stages = {128: (256, 8, 3), 64: (256, 8, 3), 32: (128, 4, 4), 16: (128, 4, 4)}[n]
-        tile = Tile(m if itemsize == 2 else 128, n, k, warps, stages)
+        n, k = _side(b_out, 128), _side(width, 128 // itemsize)
+        m, warps = (256, 8) if n >= 64 and itemsize == 2 else (128, 4 if n < 128 else 8)
+        tile = Tile(m, n, k, warps, 3)
     if _forced is not None:
         tile = replace(_forced, n=min(_forced.n, tile.n), k=min(_forced.k, tile.k))
     m = min(tile.m, _power(rows))
-    parts = block_rows * -(-side // tile.n)
-    while m > 64 and -(-rows // m) * parts < _TARGET_PROGRAMS:
+    parts = block_rows * -(-b_out // tile.n)
+    while m > 64 and -(-rows // m) * parts < _PROGRAMS:
         m //= 2
-    return replace(tile, m=m, warps=min(tile.warps, max(4, m // 32)))
+    return replace(
+        tile,
+        m=m,
+        warps=min(tile.warps, max(4, m // 32)),
+        vector=min(tile.vector, b_in & -b_in),
+    )
 
 
-def outer_tile(rows: int, side: int, width: int, itemsize: int, *, tensor_cores: bool) -> Tile:
-    """The tile of a gather outer product; arguments as for `product_tile`."""
-    if not tensor_cores:
-        return Tile(min(32, _power(rows)), _side(side, 64), _side(width, 64), 4, 2)
-    n, k = _side(side, 128), _side(width, 128)
-    m = min(64 if itemsize == 2 else 32, _power(rows))
-    return Tile(m, n, k, 8 if n * k > 64 * 64 else 4, 3)
+def outer_tile(rows: int, block: tuple[int, int], width: int, itemsize: int, *, fast: bool) -> Tile:
+    """The tile of a gather outer product, which sums over the rows.
+
+    Args:
+        rows: As for `product_tile`.
+        block: As for `product_tile`.
+        width: As for `product_tile`.
+        itemsize: As for `product_tile`.
+        fast: As for `product_tile`.
+
+    Returns:
+        The table's entry.
+    """
+    b_out, b_in = block
+    most = 128 if fast else 64
+    n, k = _side(b_out, most), _side(width, most)
+    m = min(_power(rows), 128 // itemsize if fast else 32)
+    warps = 8 if n * k > 64 * 64 else 4
+    return Tile(m, n, k, warps, 3 if fast else 2, min(16, b_in & -b_in))
 
 
 def _side(size: int, most: int) -> int:
     """The power of two that covers `size` with little padding and few tiles."""
     options = [n for n in (128, 64, 32, 16) if n <= most]
-    return min(options, key=lambda n: (-(-size // n) * (n + 32), n))
+    return min(options, key=lambda n: -(-size // n) * (n + 32))
 
 
 def _power(size: int) -> int:
-    return max(MIN_SIDE, 1 << max(0, size - 1).bit_length())
+    return max(MIN_SIDE, 1 << (size - 1).bit_length())

@@ -99,8 +99,7 @@ def gather_product(
     """target[m, i * B_OUT + r] = bias + sum of source[position of m and tap, channel] * weight.
 
     One program: BLOCK_M rows, BLOCK_N outputs of one block row. Programs of the same rows follow
-    one another, so that they find their inputs in the L2 cache; taps are the inner loop, so that
-    neighbouring positions are found in L1.
+    one another, and taps are the inner loop, so that inputs are found in the caches.
     """
     SUBS: tl.constexpr = (B_OUT + BLOCK_N - 1) // BLOCK_N
     TAPS: tl.constexpr = TAPS_D * TAPS_H * TAPS_W
@@ -262,7 +261,10 @@ def gather_outer(
         if BIG:
             channel = channel.to(tl.int64)
         column = (channel * source_sc)[None, :]
-        total = tl.full([BLOCK_N, BLOCK_K], 0.0, tl.float32)
+        if BLOCK_K > BLOCK_N:  # the wider side first: Hopper's instructions need 64 there
+            total = tl.full([BLOCK_K, BLOCK_N], 0.0, tl.float32)
+        else:
+            total = tl.full([BLOCK_N, BLOCK_K], 0.0, tl.float32)
         for m0 in range(low, high, BLOCK_M):
             m = m0 + tl.arange(0, BLOCK_M)
             row_ok = m < rows
@@ -282,7 +284,12 @@ def gather_outer(
                 mask=row_ok[:, None] & r_ok[None, :],
                 other=0.0,
             )
-            total = tl.dot(tl.trans(g), x, total, input_precision=PRECISION)
+            if BLOCK_K > BLOCK_N:
+                total = tl.dot(tl.trans(x), g, total, input_precision=PRECISION)
+            else:
+                total = tl.dot(tl.trans(g), x, total, input_precision=PRECISION)
+        if BLOCK_K > BLOCK_N:
+            total = tl.trans(total)
         tl.store(
             target_row[:, None] + k[None, :],
             total.to(target.dtype.element_ty),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xnets.ops._transposed import transposed
 from xnets.ops._triton import kernels
-from xnets.ops._triton.config import Tile, outer_tile, product_tile
+from xnets.ops._triton.config import outer_tile, product_tile
 
 _INT32 = 2**31 - 1
 _MOST_PARTIAL_SUMS = 2**24  # elements of the weight gradient's partial sums: 64 MiB
@@ -85,9 +85,7 @@ def forward(
     _product(_for_reading(x, graph.block[1]), packed, bias, graph, axes, out)
 
 
-def grad_input(
-    grad: Tensor, weight: Tensor, graph: Graph, axes: list[Axis], out: Tensor
-) -> None:
+def grad_input(grad: Tensor, weight: Tensor, graph: Graph, axes: list[Axis], out: Tensor) -> None:
     """Write the gradient by the input to `out`: the forward pass of the transposed graph.
 
     With a stride, the input's positions fall into classes that read different taps; each is a
@@ -175,8 +173,8 @@ def grad_weight(
     grad = _channels_last(grad)
     rows = grad.shape[0] * math.prod(grad.shape[2:])
     b_out, b_in = graph.block
-    precision, tensor_cores = _precision(x, bool(axes))
-    tile = outer_tile(rows, b_out, graph.mean_width, x.element_size(), tensor_cores=tensor_cores)
+    precision, fast = _precision(x, convolution=bool(axes))
+    tile = outer_tile(rows, graph.block, graph.mean_width, x.element_size(), fast=fast)
     column_programs = -(-graph.mean_width // tile.k)
     tiles = graph.rows * -(-b_out // tile.n) * column_programs * taps
     row_tiles = -(-rows // tile.m)
@@ -211,12 +209,12 @@ def grad_weight(
         POINTWISE=geometry.pointwise,
         BIG=_big(x, grad, sums),
         PRECISION=precision,
-        VECTOR=_vector(b_in),
+        VECTOR=tile.vector,
         BLOCK_M=tile.m,
         BLOCK_N=tile.n,
         BLOCK_K=tile.k,
         num_warps=tile.warps,
-        num_stages=tile.stages,
+        num_stages=tile.buffers,
     )
     total = sums.view(taps, -1) if splits == 1 else sums.sum(0)
     return total.t().to(weight.dtype).reshape(weight.shape).contiguous()
@@ -233,14 +231,9 @@ def _product(
 ) -> None:
     rows = target.shape[0] * math.prod(target.shape[2:])
     b_out, b_in = graph.block
-    precision, tensor_cores = _precision(source, bool(axes))
-    tile: Tile = product_tile(
-        rows,
-        graph.rows,
-        b_out,
-        graph.mean_width,
-        source.element_size(),
-        tensor_cores=tensor_cores,
+    precision, fast = _precision(source, convolution=bool(axes))
+    tile = product_tile(
+        rows, graph.rows, graph.block, graph.mean_width, source.element_size(), fast=fast
     )
     parts = graph.rows * -(-b_out // tile.n)
     geometry = _Geometry(source, target, axes, kernel)
@@ -265,12 +258,12 @@ def _product(
         HAS_BIAS=bias is not None,
         BIG=_big(source, target, packed),
         PRECISION=precision,
-        VECTOR=_vector(b_in),
+        VECTOR=tile.vector,
         BLOCK_M=tile.m,
         BLOCK_N=tile.n,
         BLOCK_K=tile.k,
         num_warps=tile.warps,
-        num_stages=tile.stages,
+        num_stages=tile.product_stages,
     )
 
 
@@ -291,7 +284,9 @@ class _Geometry:
         source_row = _row_stride(source)
         target_row = _row_stride(target)
         self.pointwise = (
-            all(axis == Axis() for axis in axes) and math.prod(kernel) == 1 and None not in (source_row, target_row)
+            all(axis == Axis() for axis in axes)
+            and math.prod(kernel) == 1
+            and None not in (source_row, target_row)
         )
         s_n, s_c, *s_strides = source.stride()
         t_n, _, *t_strides = target.stride()
@@ -347,16 +342,11 @@ def _big(*tensors: Tensor) -> bool:
     )
 
 
-def _vector(b_in: int) -> int:
-    """How many consecutive columns surely are consecutive channels: a power of two, at most 16."""
-    return min(16, b_in & -b_in)
-
-
 def _power(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _precision(x: Tensor, convolution: bool) -> tuple[str, bool]:
+def _precision(x: Tensor, *, convolution: bool) -> tuple[str, bool]:
     """How the kernels multiply, and whether on tensor cores."""
     if x.dtype != torch.float32:
         return "ieee", True

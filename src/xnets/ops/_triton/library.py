@@ -42,7 +42,9 @@ def padded_inputs_are_dense(sizes: list[int], base_edges: int) -> bool:
 def _empty_output(x: Tensor, weight: Tensor, sizes: list[int], *steps: list[int]) -> Tensor:
     stride, padding, dilation = steps
     size = []
-    for i, k, s, p, d in zip(x.shape[2:], weight.shape[1:], stride, padding, dilation, strict=bool(stride)):
+    for i, k, s, p, d in zip(
+        x.shape[2:], weight.shape[1:], stride, padding, dilation, strict=bool(stride)
+    ):
         if i + 2 * p < d * (k - 1) + 1:
             raise ValueError(
                 f"the kernel (size {tuple(weight.shape[1:])}, dilation {tuple(dilation)}) is "
