@@ -1,4 +1,4 @@
-"""The transposed base graph, which gradients by the input walk, kept as long as its index tensors."""
+"""The transposed base graph, which input gradients walk, kept as long as its index tensors."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _transpose(indptr: Tensor, indices: Tensor, num_columns: int) -> Transposed:
 def _outside_graph_pools(indptr: Tensor, indices: Tensor, num_columns: int) -> Transposed:
     """Compute tables that may outlive this call.
 
-    torch.compile's CUDA graphs warm up with a memory pool of their own, by thread, and allow nothing
-    in it that outlives the call. Another thread on another stream allocates from the common one.
+    torch.compile's CUDA graphs warm up with a memory pool of their own, by thread, and let nothing
+    in it outlive the call. Another thread on another stream allocates from the common one.
     """
     result: list[Transposed | BaseException] = []
     device, ready = indices.device, torch.cuda.current_stream(indices.device).record_event()

@@ -13,8 +13,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from xnets.ops import _operator
 from xnets.ops._call import Call
-from xnets.ops._triton import library as library
+from xnets.ops._triton import operator  # registers the operators  # noqa: F401
 from xnets.ops._triton.config import MIN_SIDE
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -38,8 +39,8 @@ def why_not(call: Call) -> list[str]:
     dtype = _dtype(call)
     if dtype not in _DTYPES:
         reasons.append(f"it computes in float32, float16 or bfloat16, not {_name(dtype)}")
-    if not torch.compiler.is_compiling() and _in_function_transform():
-        reasons.append("torch.func's transforms need torch's own ops")
+    if not torch.compiler.is_compiling() and _operator.in_function_transform():
+        reasons.append("torch.func and forward-mode derivatives need torch's own ops")
     return reasons
 
 
@@ -81,30 +82,8 @@ def run(call: Call) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
         with torch.autocast(device, enabled=False):
-            return _run(call, x, weight, bias)
-    return _run(call, x, weight, bias)
-
-
-def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    pattern = call.pattern
-    if call.spatial == 0:
-        shape, x = x.shape, x.reshape(-1, pattern.num_in)
-    elif not (batched := x.dim() == call.spatial + 2):
-        x = x.unsqueeze(0)
-    y: Tensor = torch.ops.xnets.triton(
-        x,
-        weight,
-        bias,
-        pattern.indptr,
-        pattern.indices,
-        [pattern.num_in, pattern.num_out, *pattern.block],
-        call.stride,
-        call.padding,
-        call.dilation,
-    )
-    if call.spatial == 0:
-        return y.view(*shape[:-1], pattern.num_out)
-    return y if batched else y.squeeze(0)
+            return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
+    return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
 
 
 @cache
@@ -114,10 +93,6 @@ def _installed() -> bool:
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
-
-
-def _in_function_transform() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
 
 
 def _dtype(call: Call) -> torch.dtype:

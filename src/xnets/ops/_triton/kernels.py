@@ -9,7 +9,7 @@ interpreted, that Triton was first imported in.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: D103, N803
+# ruff: noqa: N803, N806
 
 import triton
 import triton.language as tl
@@ -222,7 +222,7 @@ def gather_outer(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """target[split, tap, edge] = sum over the split's rows of gradient[m, output] * source[m, tap, input].
+    """target[split, tap, edge] = sum over the split's rows of gradient[m, r] * source[m, tap, k].
 
     One program: BLOCK_N outputs of one block row, every `column_programs`-th tile of BLOCK_K of its
     columns (one tile where all degrees are equal), one tap, one split of the rows.
@@ -314,7 +314,7 @@ def transpose_weight(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Lay the weights out for the transposed graph; one program: a block of one base edge, a tap."""
+    """Lay the weights out for the transposed graph; one program: one base edge, one tap."""
     tap = tl.program_id(0) % TAPS
     entry = tl.program_id(0) // TAPS  # of the transposed base graph
     edge = tl.load(transposed_edges + entry)

@@ -23,7 +23,7 @@ _MOST_PARTIAL_SUMS = 2**24  # elements of the weight gradient's partial sums: 64
 
 @dataclass(frozen=True)
 class Axis:
-    """How one dimension of the target reads the source: at target * stride + offset + tap * step."""
+    """How a dimension of the target reads the source: at target * stride + offset + tap * step."""
 
     taps: int = 1
     stride: int = 1

@@ -1,0 +1,70 @@
+"""The compiled kernels as an operator of torch: xnets::cpu and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from xnets.ops._cpu_library import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Graph
+from xnets.ops._operator import output_shape, register
+
+# By the layer's own index tensor: the tables live as long as it does.
+_graphs: Any = WeakTensorKeyDictionary()
+
+
+def _graph(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Graph:
+    versions = () if indices.is_inference() else (indptr._version, indices._version)
+    stamp = (indptr.data_ptr(), indices.data_ptr(), *sizes, *versions)
+    known: tuple[object, Graph] | None = _graphs.get(indices)
+    if known is None or known[0] != stamp:
+        known = _graphs[indices] = stamp, Graph(indptr, indices, sizes)
+    return known[1]
+
+
+def _forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    indptr: Tensor,
+    indices: Tensor,
+    sizes: list[int],
+    *steps: list[int],
+) -> Tensor:
+    x, weight = x.contiguous(), weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    y = torch.empty(output_shape(x, weight, sizes, *steps))
+    plan = _graph(indptr, indices, sizes).plan(x, weight.shape[1:], *steps)
+    plan.run(FORWARD, x, weight, bias, y)
+    return y
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    sizes: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    needed: list[bool],
+) -> tuple[Tensor, Tensor]:
+    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
+    graph = _graph(indptr, indices, sizes)
+    plan = graph.plan(x, weight.shape[1:], stride, padding, dilation)
+    grad_x, grad_weight = torch.empty(0), torch.empty(0)
+    if needed[0]:
+        graph.transpose()
+        grad_x = torch.empty(x.shape)
+        plan.run(GRAD_INPUT, grad, weight, grad_x)
+    if needed[1]:
+        grad_weight = torch.empty(weight.shape)
+        plan.run(GRAD_WEIGHT, x, grad, grad_weight)
+    return grad_x, grad_weight
+
+
+register("cpu", ("CPU",), _forward, _backward)
