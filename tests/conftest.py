@@ -1,10 +1,15 @@
 """Fixtures that every test gets."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
+
+# Without a GPU the Triton kernels are interpreted; Triton must know before its first import.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A busy machine is no failure: examples may take as long as they do.
 settings.register_profile("xnets", deadline=None)
@@ -22,6 +27,8 @@ def _quiet_torch() -> Iterator[None]:
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+    if torch.cuda.is_available():  # parity is meant to float32's own precision
+        torch.backends.cudnn.allow_tf32 = False
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)

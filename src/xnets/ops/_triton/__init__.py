@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,6 +17,9 @@ from xnets.ops._call import Call
 from xnets.ops._triton import operator  # registers the operators  # noqa: F401
 from xnets.ops._triton.config import MIN_SIDE
 
+_INSTALLED = importlib.util.find_spec("triton") is not None
+# Triton asks once, too: when it is first imported.
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # cuBLAS and cuDNN compute tiles of about so many outputs from one reading of their inputs; we, the
 # b_out outputs that share them. By arithmetic, not by measurement.
@@ -28,9 +30,9 @@ def why_not(call: Call) -> list[str]:
     """Why the Triton kernels cannot run this call."""
     reasons = []
     device = call.input.device
-    if not _installed():
+    if not _INSTALLED:
         reasons.append("Triton is not installed")
-    elif device.type != "cuda" and not (device.type == "cpu" and _interpreted()):
+    elif device.type != "cuda" and not (device.type == "cpu" and _INTERPRETED):
         reasons.append(f"it needs a CUDA device, and the input is on {device}")
     elif device.type == "cuda" and not torch.compiler.is_compiling():
         major, minor = torch.cuda.get_device_capability(device)
@@ -84,15 +86,6 @@ def run(call: Call) -> Tensor:
         with torch.autocast(device, enabled=False):
             return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
     return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
-
-
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 
 def _dtype(call: Call) -> torch.dtype:

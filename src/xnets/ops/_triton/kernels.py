@@ -11,8 +11,13 @@ interpreted, that Triton was first imported in.
 # mypy: ignore-errors
 # ruff: noqa: N803, N806
 
+import os
+
 import triton
 import triton.language as tl
+
+# The interpreter multiplies the bits of bfloat16 as if they were integers.
+_UPCAST = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") != "0")
 
 
 @triton.jit
@@ -41,6 +46,14 @@ def _channels(indices, start, k, present, B_IN: tl.constexpr, VECTOR: tl.constex
     if VECTOR > 1:  # columns of one block are consecutive channels: wide loads
         channel = tl.max_contiguous(tl.multiple_of(channel, VECTOR), VECTOR)
     return channel
+
+
+@triton.jit
+def _dot(a, b, total, PRECISION: tl.constexpr):
+    if _UPCAST:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, total, input_precision=PRECISION)
 
 
 @triton.jit
@@ -161,7 +174,7 @@ def gather_product(
         w_block = tl.load(
             w_tile[None, :] + k[:, None], mask=k_ok[:, None] & r_ok[None, :], other=0.0
         )
-        total = tl.dot(x, w_block, total, input_precision=PRECISION)
+        total = _dot(x, w_block, total, PRECISION)
     output = row * B_OUT + r
     if HAS_BIAS:
         total += tl.load(bias + output, mask=r_ok, other=0.0).to(tl.float32)[None, :]
@@ -285,9 +298,9 @@ def gather_outer(
                 other=0.0,
             )
             if BLOCK_K > BLOCK_N:
-                total = tl.dot(tl.trans(x), g, total, input_precision=PRECISION)
+                total = _dot(tl.trans(x), g, total, PRECISION)
             else:
-                total = tl.dot(tl.trans(g), x, total, input_precision=PRECISION)
+                total = _dot(tl.trans(g), x, total, PRECISION)
         if BLOCK_K > BLOCK_N:
             total = tl.trans(total)
         tl.store(

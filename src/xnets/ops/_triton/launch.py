@@ -82,7 +82,7 @@ def forward(
     """
     taps = math.prod(weight.shape[1:])
     packed = weight.reshape(-1, taps).t().contiguous()
-    _product(_for_reading(x, graph.block[1]), packed, bias, graph, axes, out)
+    _product(for_reading(x, graph.block[1]), packed, bias, graph, axes, out)
 
 
 def grad_input(grad: Tensor, weight: Tensor, graph: Graph, axes: list[Axis], out: Tensor) -> None:
@@ -121,7 +121,7 @@ def grad_input(grad: Tensor, weight: Tensor, graph: Graph, axes: list[Axis], out
             BLOCK_N=min(64, _power(b_out)),
             BLOCK_K=min(64, _power(b_in)),
         )
-    grad = _for_reading(grad, b_out)
+    grad = for_reading(grad, b_out)
     for residues in itertools.product(*(range(axis.stride) for axis in axes)):
         part = out
         for dim, (axis, residue) in enumerate(zip(axes, residues, strict=True), start=2):
@@ -169,11 +169,11 @@ def grad_weight(
         Shape and dtype of `weight`.
     """
     taps = math.prod(weight.shape[1:])
-    x = _for_reading(x, graph.block[1])
+    x = for_reading(x, graph.block[1])
     grad = _channels_last(grad)
     rows = grad.shape[0] * math.prod(grad.shape[2:])
     b_out, b_in = graph.block
-    precision, fast = _precision(x, convolution=bool(axes))
+    mode, fast = precision(x, convolution=bool(axes))
     tile = outer_tile(rows, graph.block, graph.mean_width, x.element_size(), fast=fast)
     column_programs = -(-graph.mean_width // tile.k)
     tiles = graph.rows * -(-b_out // tile.n) * column_programs * taps
@@ -207,8 +207,8 @@ def grad_weight(
         B_IN=b_in,
         **geometry.constants,
         POINTWISE=geometry.pointwise,
-        BIG=_big(x, grad, sums),
-        PRECISION=precision,
+        BIG=is_big(x, grad, sums),
+        PRECISION=mode,
         VECTOR=tile.vector,
         BLOCK_M=tile.m,
         BLOCK_N=tile.n,
@@ -231,7 +231,7 @@ def _product(
 ) -> None:
     rows = target.shape[0] * math.prod(target.shape[2:])
     b_out, b_in = graph.block
-    precision, fast = _precision(source, convolution=bool(axes))
+    mode, fast = precision(source, convolution=bool(axes))
     tile = product_tile(
         rows, graph.rows, graph.block, graph.mean_width, source.element_size(), fast=fast
     )
@@ -256,8 +256,8 @@ def _product(
         **geometry.tap_constants,
         POINTWISE=geometry.pointwise,
         HAS_BIAS=bias is not None,
-        BIG=_big(source, target, packed),
-        PRECISION=precision,
+        BIG=is_big(source, target, packed),
+        PRECISION=mode,
         VECTOR=tile.vector,
         BLOCK_M=tile.m,
         BLOCK_N=tile.n,
@@ -326,14 +326,14 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def _for_reading(x: Tensor, b_in: int) -> Tensor:
+def for_reading(x: Tensor, b_in: int) -> Tensor:
     """`x` itself where loads are wide as it lies, else a copy with the channels last."""
     by_channel = x.stride(1) == 1 or x.shape[1] == 1
     by_position = b_in < 8 and x.dim() > 2 and x.stride(-1) == 1
     return x if by_channel or by_position else _channels_last(x)
 
 
-def _big(*tensors: Tensor) -> bool:
+def is_big(*tensors: Tensor) -> bool:
     """Whether an offset into one of them may pass 2^31."""
     return any(
         sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) > _INT32 - 2**20
@@ -346,7 +346,7 @@ def _power(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _precision(x: Tensor, *, convolution: bool) -> tuple[str, bool]:
+def precision(x: Tensor, *, convolution: bool) -> tuple[str, bool]:
     """How the kernels multiply, and whether on tensor cores."""
     if x.dtype != torch.float32:
         return "ieee", True
