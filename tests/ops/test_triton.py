@@ -1,7 +1,7 @@
 """The Triton backend: what torch asks of an operator, precisions, tables, large tensors, tiles.
 
-Parity with the reference is in test_parity.py. On a machine without a GPU all of it runs in Triton's
-interpreter (conftest.py).
+Parity with the reference is in test_parity.py. Without a GPU all of it runs in Triton's interpreter
+(conftest.py).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def operator_arguments(layer: nn.Module, x: Tensor) -> tuple[object, ...]:
     )
 
 
-# --- as an operator of torch -------------------------------------------------------------------
+# --- as an operator of torch ---------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own doing
@@ -235,7 +235,7 @@ def test_torch_decides_on_tf32() -> None:
     torch.backends.cudnn.allow_tf32 = True  # torch's default
 
 
-# --- what it cannot do, and what it should not -----------------------------------------------------
+# --- what it cannot do, and what it should not ---------------------------------------------------
 
 
 def meta_call(layer: nn.Module, size: tuple[int, ...], **changes: object) -> ops.Call:
@@ -320,7 +320,7 @@ def test_the_interpreter_is_never_auto() -> None:
         assert ops.choose(layer.call(x)).name != "triton"
 
 
-# --- the transposed tables ---------------------------------------------------------------------
+# --- the transposed tables -----------------------------------------------------------------------
 
 
 def test_transposed_tables() -> None:
@@ -363,7 +363,7 @@ def test_tables_are_kept_and_die_with_their_layer(monkeypatch: pytest.MonkeyPatc
     assert len(_transposed._tables) == before
 
 
-# --- how the kernels are launched ------------------------------------------------------------------
+# --- how the kernels are launched ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["linear", "conv", "shared lists"])
@@ -458,7 +458,7 @@ def gradients_in_place(layer: nn.Module, x: Tensor) -> list[Tensor]:
     return gradients(layer, x)
 
 
-# --- what the compiler makes of the kernels ---------------------------------------------------------
+# --- what the compiler makes of the kernels ------------------------------------------------------
 
 
 @pytest.mark.slow

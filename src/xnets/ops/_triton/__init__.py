@@ -15,7 +15,7 @@ from torch import Tensor
 from xnets.ops import _operator
 from xnets.ops._call import Call
 from xnets.ops._triton import operator  # registers the operators  # noqa: F401
-from xnets.ops._triton.config import MIN_SIDE
+from xnets.ops._triton.config import MIN_SIDE, allows_tf32
 
 _INSTALLED = importlib.util.find_spec("triton") is not None
 # Triton asks once, too: when it is first imported.
@@ -70,7 +70,7 @@ def why_slow(call: Call) -> list[str]:
         )
     if b_in == 1:
         reasons.append("with blocks one input wide it loads the inputs one by one")
-    if _dtype(call) == torch.float32 and not _allows_tf32(call):
+    if _dtype(call) == torch.float32 and not allows_tf32(convolution=call.spatial > 0):
         reasons.append("float32 without TF32 does not run on tensor cores")
     return reasons
 
@@ -98,8 +98,3 @@ def _dtype(call: Call) -> torch.dtype:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _allows_tf32(call: Call) -> bool:
-    backend = torch.backends.cudnn.conv if call.spatial else torch.backends.cuda.matmul
-    return str(backend.fp32_precision) == "tf32"

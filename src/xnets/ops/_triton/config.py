@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
 
 # Below this, tensor cores run partly empty, and tl.dot refuses.
 MIN_SIDE = 16
@@ -118,6 +121,13 @@ def outer_tile(rows: int, block: tuple[int, int], width: int, itemsize: int, *, 
     m = min(_power(rows), 128 // itemsize if fast else 32)
     warps = 8 if n * k > 64 * 64 else 4
     return Tile(m, n, k, warps, 3 if fast else 2, min(16, b_in & -b_in))
+
+
+def allows_tf32(*, convolution: bool) -> bool:
+    """Whether torch would use TF32 for this kind of op."""
+    cudnn: Any = torch.backends.cudnn
+    backend = cudnn.conv if convolution else torch.backends.cuda.matmul
+    return str(backend.fp32_precision) == "tf32"
 
 
 def _side(size: int, most: int) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xnets.ops._transposed import transposed
 from xnets.ops._triton import kernels
-from xnets.ops._triton.config import outer_tile, product_tile
+from xnets.ops._triton.config import allows_tf32, outer_tile, product_tile
 
 _INT32 = 2**31 - 1
 _MOST_PARTIAL_SUMS = 2**24  # elements of the weight gradient's partial sums: 64 MiB
@@ -290,7 +290,7 @@ class _Geometry:
         )
         s_n, s_c, *s_strides = source.stride()
         t_n, _, *t_strides = target.stride()
-        if self.pointwise:
+        if self.pointwise and source_row is not None and target_row is not None:
             s_n, t_n = source_row, target_row
         blank = (0,) * fill
         source_sizes = (1,) * fill + tuple(source.shape[2:])
@@ -352,9 +352,3 @@ def precision(x: Tensor, *, convolution: bool) -> tuple[str, bool]:
         return "ieee", True
     tf32 = allows_tf32(convolution=convolution)
     return ("tf32", True) if tf32 else ("ieee", False)
-
-
-def allows_tf32(*, convolution: bool) -> bool:
-    """Whether torch would use TF32 for this kind of op."""
-    backend = torch.backends.cudnn.conv if convolution else torch.backends.cuda.matmul
-    return str(backend.fp32_precision) == "tf32"
