@@ -40,6 +40,7 @@ BELONGS_TO = {
     "_conversion_report": "convert",
     "_graph_command": "cli",
     "_bench_command": "cli",
+    "_bench_speed_command": "cli",
     "_connectivity_plot": "connectivity",
     "_connectivity_report": "connectivity",
     "_inspect": "cli",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command
+from xnets import _bench_command, _bench_speed_command
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._suggest import unknown_name
@@ -327,6 +327,12 @@ bench.command(
         "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
     )
 )(_bench_command.graphs)
+bench.command(
+    epilog=_examples(
+        "xnets bench layers --quick",
+        "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.layers)
 
 
 def main() -> None:
