@@ -12,8 +12,11 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -288,7 +291,7 @@ def test_a_kernel_larger_than_its_input() -> None:
         ((1, 1), 64, torch.bfloat16, "at least 16 outputs that share their inputs"),
         ((64, 1), 64, torch.bfloat16, "loads the inputs one by one"),
         ((64, 32), 192, torch.bfloat16, "nearly dense"),
-        ((32, 32), 64, torch.bfloat16, "as often as dense kernels do"),
+        ((32, 32), 64, torch.bfloat16, "read 512 inputs at each position, dense kernels 512"),
         ((64, 32), 64, torch.float32, "float32 without TF32"),
     ],
 )
@@ -361,6 +364,33 @@ def test_tables_are_kept_and_die_with_their_layer(monkeypatch: pytest.MonkeyPatc
     del layer
     gc.collect()
     assert len(_transposed._tables) == before
+
+
+def test_tables_are_made_outside_of_graph_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another thread, whose errors arrive here (with stand-ins for CUDA's streams)."""
+    stream = MagicMock()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    threads = []
+    transpose = _transposed._transpose
+
+    def spy(*arguments: object) -> _transposed.Transposed:
+        threads.append(threading.current_thread())
+        return transpose(*arguments)
+
+    monkeypatch.setattr(_transposed, "_transpose", spy)
+    indptr, indices = torch.tensor([0, 2, 3]).int(), torch.tensor([0, 3, 3]).int()
+    tables = _transposed._outside_graph_pools(indptr, indices, 4)
+    assert tables.indptr.tolist() == [0, 1, 1, 1, 3]
+    assert tables.indices.tolist() == [0, 0, 1]
+    assert tables.edges.tolist() == [0, 1, 2]
+    assert threads != [threading.current_thread()]
+    stream.wait_event.assert_called_once()
+    stream.synchronize.assert_called_once()
+    with pytest.raises(TypeError):
+        _transposed._outside_graph_pools(indptr, None, 4)
 
 
 # --- how the kernels are launched ----------------------------------------------------------------

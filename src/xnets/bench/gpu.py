@@ -170,7 +170,7 @@ def run_figures(
     skipped: list[str] = []
     # Networks after the first layers: they are worth more than the last of them.
     for case in _cases(plan):
-        name = case.name if isinstance(case, Network) else " ".join(map(str, case))
+        name = case.name if isinstance(case, Network) else " ".join(map(str, case[:3]))
         if time.monotonic() > end:
             skipped.append(name)
             continue

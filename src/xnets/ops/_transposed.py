@@ -78,7 +78,8 @@ def _outside_graph_pools(indptr: Tensor, indices: Tensor, num_columns: int) -> T
     in it outlive the call. Another thread on another stream allocates from the common one.
     """
     result: list[Transposed | BaseException] = []
-    device, ready = indices.device, torch.cuda.current_stream(indices.device).record_event()
+    device = indptr.device
+    ready = torch.cuda.current_stream(device).record_event()
 
     def compute() -> None:
         try:

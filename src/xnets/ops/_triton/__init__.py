@@ -59,14 +59,16 @@ def why_slow(call: Call) -> list[str]:
             f"block is {pattern.block}"
         )
         return reasons
-    dense = pattern.num_in // call.groups * pattern.num_out
-    compression = dense / max(1, pattern.num_edges)
+    width = pattern.num_in // call.groups
+    compression = width * pattern.num_out / max(1, pattern.num_edges)
+    reads = pattern.num_edges // min(b_out, _DENSE_TILE)
+    dense_reads = width * -(-pattern.num_out // _DENSE_TILE)
     if compression < 2:
         reasons.append(f"the graph is nearly dense (compression {compression:.3g})")
-    elif compression * min(b_out, _DENSE_TILE) <= _DENSE_TILE:
+    elif reads >= dense_reads:
         reasons.append(
-            f"it would read each input as often as dense kernels do (compression "
-            f"{compression:.3g} x block {b_out} <= {_DENSE_TILE})"
+            f"it would read {reads:,} inputs at each position, dense kernels {dense_reads:,}: "
+            "wider blocks read fewer"
         )
     if b_in == 1:
         reasons.append("with blocks one input wide it loads the inputs one by one")
