@@ -472,6 +472,14 @@ def test_bad_models() -> None:
         xnets.convert(torch.compile(small_net()))
 
 
+def test_a_converted_model_gives_its_features() -> None:
+    extract = pytest.importorskip("torchvision.models.feature_extraction").create_feature_extractor
+    resnet = pytest.importorskip("torchvision.models").resnet18()
+    sparse, _ = xnets.convert(resnet, compression=4)
+    features = extract(sparse.eval(), ["layer2"])(torch.randn(1, 3, 64, 64))["layer2"]
+    assert features.shape == (1, 128, 8, 8)
+
+
 TORCHVISION = {
     "resnet18": 19, "densenet121": 119, "vgg11_bn": 9, "mobilenet_v3_small": 41,
     "efficientnet_b0": 64, "convnext_tiny": 39, "vit_b_16": 24, "swin_t": 27,

@@ -71,7 +71,7 @@ def layers(
 
     All competitors of a case take turns in one run; each is first checked against the definition.
     """
-    from xnets.bench.layers import run_layers
+    from xnets.bench.layer_report import run_layers
 
     report = run_layers(
         out,
@@ -91,6 +91,112 @@ def layers(
         dtype=dtype,
         memory=memory,
         details=details,
+    )
+    typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
+    if report.wrong:
+        raise typer.Exit(1)
+
+
+def models(
+    out: Out = Path("results"),
+    chosen: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--models",
+            help="Names of `xnets list models`, torchvision's, or timm:NAME; resnet50,vgg16 by "
+            "default.",
+        ),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--input", help="Shape of one input, such as 3x64x64.", metavar="SIZE"),
+    ] = None,
+    compressions: Annotated[
+        str, typer.Option("--compressions", "-C", help="Compressions C.")
+    ] = "4",
+    families: Families = "random",
+    blocks: Blocks = "4x1",
+    batch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--batch", help="Batch sizes; 1,16 by default."),
+    ] = None,
+    threads: Threads = None,
+    steps: Annotated[str, typer.Option(help="Some of inference,training.")] = "inference,training",
+    backends: Annotated[str, typer.Option(help="Which of our backends.")] = "auto",
+    seconds: Seconds = None,
+    device: Device = "cpu",
+    memory: Annotated[bool, typer.Option(help="Measure the peak of memory too.")] = True,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Time whole networks, dense in both layouts and converted, in one run.
+
+    Each converted network is first checked against itself with dense layers.
+    """
+    from xnets.bench.model_report import run_models
+
+    report = run_models(
+        out,
+        **_optional(
+            models=names(chosen or ("resnet18" if quick else None)) or None,
+            batches=numbers("--batch", batch or ("1" if quick else None)),
+            threads=numbers("--threads", threads),
+            seconds=seconds or (0.3 if quick else None),
+        ),
+        size=size,
+        compressions=numbers("--compressions", compressions, float) or [],
+        families=names(families),
+        blocks=read_blocks(blocks),
+        steps=names(steps),
+        backends=names(backends),
+        device=device,
+        memory=memory,
+    )
+    typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
+    if report.wrong:
+        raise typer.Exit(1)
+
+
+def breakeven(
+    out: Out = Path("results"),
+    shapes: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="As in `xnets bench layers`; eight of each size by default."),
+    ] = None,
+    compressions: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--compressions", "-C", help="Compressions to try; 1.5 to 16 by default."),
+    ] = None,
+    families: Families = "random",
+    blocks: Blocks = "1x1,4x1,4x4",
+    batch: Batches = None,
+    threads: Threads = None,
+    steps: Annotated[str, typer.Option(help="Some of forward,training.")] = "forward,training",
+    backends: Annotated[str, typer.Option(help="auto, or backends to look at alone.")] = "auto",
+    seconds: Seconds = None,
+    device: Device = "cpu",
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Find from which compression each kind of layer is faster than dense on this machine."""
+    from xnets.bench.breakeven import run_breakeven
+
+    report = run_breakeven(
+        out,
+        **_optional(
+            shapes=shapes or (_QUICK_SHAPES if quick else None),
+            compressions=numbers(
+                "--compressions", compressions or ("2,4,8" if quick else None), float
+            ),
+            batches=numbers("--batch", batch or ("1" if quick else None)),
+            threads=numbers("--threads", threads),
+            seconds=seconds or (0.02 if quick else None),
+        ),
+        families=names(families),
+        blocks=read_blocks(blocks),
+        steps=names(steps),
+        backends=names(backends),
+        device=device,
     )
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
     if report.wrong:

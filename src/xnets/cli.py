@@ -210,7 +210,10 @@ def eval_(
 )
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="See `xnets list models`; or torchvision:NAME, timm:NAME.", metavar="MODEL"
+        ),
     ],
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -333,6 +336,18 @@ bench.command(
         "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
     )
 )(_bench_speed_command.layers)
+bench.command(
+    epilog=_examples(
+        "xnets bench models --quick",
+        "xnets bench models --models resnet50,timm:vit_small_patch16_224 --threads 2 --batch 1",
+    )
+)(_bench_speed_command.models)
+bench.command(
+    epilog=_examples(
+        "xnets bench breakeven",
+        "xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.breakeven)
 
 
 def main() -> None:

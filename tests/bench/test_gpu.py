@@ -13,9 +13,11 @@ from xnets.bench._gpu_parts import Ceilings, work
 from xnets.bench._gpu_report import TARGETS
 from xnets.bench._gpu_tiles import candidates
 from xnets.bench.cases import Shape, read_shapes
+from xnets.ops import _triton
 
-pytest.importorskip("triton")
 ON_GPU = torch.cuda.is_available()
+if not (ON_GPU or _triton._INTERPRETED):
+    pytest.skip("no GPU, and no interpreter (conftest.py)", allow_module_level=True)
 
 
 @pytest.mark.skipif(ON_GPU, reason="the interpreter is off")

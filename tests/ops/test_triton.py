@@ -26,11 +26,12 @@ import xnets
 from xnets import ops
 from xnets.graphs import make_graph
 from xnets.nn import ExpanderConv1d, ExpanderConv2d, ExpanderConv3d, ExpanderLinear
-from xnets.ops import _transposed, _triton
+from xnets.ops import _on_device, _transposed, _triton
 from xnets.ops._triton import config, operator
 
-pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu" and not _triton._INTERPRETED:
+    pytest.skip("no GPU, and no interpreter (conftest.py)", allow_module_level=True)
 
 LAYERS = {
     "linear": (
@@ -354,16 +355,16 @@ def test_tables_follow_a_graph_that_changes() -> None:
 
 def test_tables_are_kept_and_die_with_their_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()
-    before = len(_transposed._tables)
+    before = len(_transposed.transposed)
     layer, x = build("linear")
     for _ in range(2):
         layer(x.requires_grad_()).sum().backward()
-    assert len(_transposed._tables) == before + 1
-    monkeypatch.setattr(_transposed, "_transpose", None)  # not needed again
+    assert len(_transposed.transposed) == before + 1
+    monkeypatch.setattr(_transposed.transposed, "_compute_here", None)  # not needed again
     layer(x).sum().backward()
     del layer
     gc.collect()
-    assert len(_transposed._tables) == before
+    assert len(_transposed.transposed) == before
 
 
 def test_tables_are_made_outside_of_graph_pools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,24 +374,13 @@ def test_tables_are_made_outside_of_graph_pools(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    threads = []
-    transpose = _transposed._transpose
-
-    def spy(*arguments: object) -> _transposed.Transposed:
-        threads.append(threading.current_thread())
-        return transpose(*arguments)
-
-    monkeypatch.setattr(_transposed, "_transpose", spy)
-    indptr, indices = torch.tensor([0, 2, 3]).int(), torch.tensor([0, 3, 3]).int()
-    tables = _transposed._outside_graph_pools(indptr, indices, 4)
-    assert tables.indptr.tolist() == [0, 1, 1, 1, 3]
-    assert tables.indices.tolist() == [0, 0, 1]
-    assert tables.edges.tolist() == [0, 1, 2]
-    assert threads != [threading.current_thread()]
+    indices = torch.tensor([0])
+    there = _on_device.outside_graph_pools(threading.current_thread, indices)
+    assert there != threading.current_thread()
     stream.wait_event.assert_called_once()
     stream.synchronize.assert_called_once()
-    with pytest.raises(TypeError):
-        _transposed._outside_graph_pools(indptr, None, 4)
+    with pytest.raises(ZeroDivisionError):
+        _on_device.outside_graph_pools(lambda: 1 / 0, indices)
 
 
 # --- how the kernels are launched ----------------------------------------------------------------

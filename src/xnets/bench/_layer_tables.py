@@ -72,7 +72,7 @@ def summary_table(summary: Sequence[Summary]) -> str:
     """A line for each competitor and kind of graph, a column for each kind of layer."""
     columns = list(dict.fromkeys((s.kind, s.batch) for s in summary if s.batch is None))
     columns.sort(key=lambda column: column[0] == "all")
-    lines: dict[tuple[object, ...], dict[object, Summary]] = {}
+    lines: dict[tuple[str, int, str, str, tuple[int, int]], dict[object, Summary]] = {}
     for entry in summary:
         block = (entry.block_out, entry.block_in)
         of_graph = (entry.step, entry.threads, entry.competitor, entry.family, block)
@@ -80,11 +80,11 @@ def summary_table(summary: Sequence[Summary]) -> str:
     header = ["step", "threads", "competitor", "graph", *(kind for kind, _ in columns)]
     header += ["least", "grouped", "csr", "sparselab"]
     body = []
-    for key, entries in lines.items():
-        step, threads, competitor, family, block = key
+    for of_graph, entries in lines.items():
+        step, threads, competitor, family, shown_block = of_graph
         last = list(entries.values())[-1]  # over all kinds
         body.append(
-            [str(step), str(threads), str(competitor), f"{family} {_block(block)}"]
+            [str(step), str(threads), str(competitor), f"{family} {_block(shown_block)}"]
             + [_number(entries[c].per_c if c in entries else None, 3) for c in columns]
             + [_number(last.least, 2), _number(last.over_grouped, 2)]
             + [_number(last.over_csr, 2), _number(last.over_sparselab, 2)]

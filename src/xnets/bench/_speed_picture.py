@@ -38,7 +38,7 @@ def draw_speedups(rows: Sequence[LayerRow], path: Path) -> Path:
     size = (3.6 * len(kinds) + 2.2, 3.2 * len(lines) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(lines), len(kinds), squeeze=False, sharex=True, sharey=True)
-    labels = {}
+    labels: dict[str, Any] = {}
     for i, (step, threads) in enumerate(lines):
         for j, kind in enumerate(kinds):
             axes = panels[i][j]
@@ -46,7 +46,8 @@ def draw_speedups(rows: Sequence[LayerRow], path: Path) -> Path:
             _draw_panel(axes, here, lead)
             many = f"{threads} thread{'s' if threads > 1 else ''}"
             axes.set_title(f"{kind}, {step}, {many}", fontsize=9)
-            labels.update({line.get_label(): line for line in axes.get_lines()})
+            handles, shown = axes.get_legend_handles_labels()
+            labels.update(zip(shown, handles, strict=True))
     for axes in panels[-1]:
         axes.set_xlabel("compression C")
     for line_of_panels in panels:
@@ -72,7 +73,9 @@ def _draw_panel(axes: Any, rows: Sequence[LayerRow], lead: str) -> None:
         if own:
             _draw_line(axes, own, name, "0.45", style, band=False)
     compressions = sorted({row.compression for row in rows})
-    axes.plot(compressions, compressions, color="black", linewidth=1, linestyle=":", label="C")
+    axes.plot(
+        compressions, compressions, color="black", linewidth=1, linestyle=":", label="C times"
+    )
     axes.axhline(1, color="0.8", linewidth=1, zorder=0)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import product
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from xnets import ops
-from xnets._errors import UserError
-from xnets._progress import track
-from xnets.bench._layer_tables import case_table, details_table, summary_table, worse_than_fastest
-from xnets.bench._output import check_choices, check_counts, finite, machine, span, write_rows
-from xnets.bench.cases import (
-    BATCHES,
-    STANDARD,
-    STEPS,
-    GraphChoice,
-    Setup,
-    Shape,
-    compare,
-    read_shapes,
-)
+from xnets.bench._options import DTYPES
+from xnets.bench.cases import GraphChoice, Setup, Shape, compare
 from xnets.bench.memory import peak_memory
 from xnets.bench.peers import (
     NOT_BY_DEFAULT,
@@ -34,15 +20,9 @@ from xnets.bench.peers import (
     dense_layers,
     expander_layers,
     grouped_layer,
-    has_sparselab,
 )
-from xnets.bench.summary import Summary, summarise
 from xnets.bench.timer import threads_set, time_interleaved
-from xnets.graphs import list_families
 
-COMPRESSIONS = (2.0, 4.0, 8.0)
-BLOCKS = ((1, 1), (4, 1), (4, 4))
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MOST_COPIES = 8
 
 
@@ -255,202 +235,3 @@ def _with_ratios(row: LayerRow, dense_ms: float, shape: Shape, batch: int, step:
     macs = shape.macs(batch) * row.edges / (shape.num_in * shape.num_out)
     passes = 3 if step == "training" else 1
     return replace(row, speedup=dense_ms / row.ms, gmacs=macs * passes / row.ms / 1e6)
-
-
-# --- the whole benchmark -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LayersReport:
-    """What `run_layers` measured.
-
-    Args:
-        rows: One for each competitor of each case.
-        summary: Geometric means of speed-up / C.
-        files: The CSV files and the picture.
-        details: Whether to print every competitor.
-    """
-
-    rows: tuple[LayerRow, ...]
-    summary: tuple[Summary, ...]
-    files: tuple[Path, ...]
-    details: bool = False
-
-    @property
-    def wrong(self) -> list[LayerRow]:
-        """The competitors that failed, or computed something else than the definition."""
-        return [row for row in self.rows if row.status.startswith(("wrong", "failed"))]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain Python data."""
-        return {
-            "rows": [finite(asdict(row)) for row in self.rows],
-            "summary": [finite(asdict(row)) for row in self.summary],
-            "files": [str(path) for path in self.files],
-        }
-
-    def __str__(self) -> str:
-        """Speed-ups, then their geometric means, then whatever went wrong."""
-        parts = [
-            "speed-up over the faster dense layout",
-            details_table(self.rows) if self.details else case_table(self.rows),
-            "\ngeometric means of speed-up / C, the least speed-up, and times of others over ours",
-            summary_table(self.summary),
-        ]
-        parts += worse_than_fastest(self.rows)
-        spreads = sorted(
-            (r.ms_high - r.ms_low) / r.ms for r in self.rows if r.ms and r.ms_high and r.ms_low
-        )
-        if spreads and spreads[len(spreads) // 2] > 0.1:
-            parts.append(
-                f"the machine was busy: times vary by {spreads[len(spreads) // 2]:.0%} from round "
-                "to round (median interquartile range)"
-            )
-        for row in self.wrong:
-            graph = f" C={row.compression:g} {row.family} {row.block}" if row.family else ""
-            where = f"{row.step} {row.kind}:{row.shape} batch {row.batch}"
-            parts.append(f"NOT TIMED: {row.competitor}{graph}, {where}: {row.status}")
-        return "\n".join([*parts, "", *(f"wrote {path}" for path in self.files)])
-
-
-def run_layers(
-    out: str | Path,
-    *,
-    shapes: str = ",".join(STANDARD),
-    batches: Sequence[int] = (),
-    compressions: Sequence[float] = COMPRESSIONS,
-    families: Sequence[str] = ("random",),
-    blocks: Sequence[tuple[int, int]] = BLOCKS,
-    steps: Sequence[str] = STEPS,
-    threads: Sequence[int] = (),
-    backends: Sequence[str] = (),
-    peers: Sequence[str] | None = None,
-    seconds: float = 0.1,
-    device: str = "cpu",
-    dtype: str = "float32",
-    memory: bool = True,
-    details: bool = False,
-) -> LayersReport:
-    """Check and time layers over shapes, batches, compressions, graphs and numbers of threads.
-
-    Args:
-        out: The folder for the CSV files and the picture; their names hold the conditions.
-        shapes: As `read_shapes` reads them; the standard shapes by default.
-        batches: Batch sizes; by default 1 and 16 for convolutions, 1 and 128 for linear layers.
-        compressions: C.
-        families: Families of graphs.
-        blocks: (b_out, b_in).
-        steps: "forward", "training".
-        threads: Numbers of threads; torch's own number by default.
-        backends: Which of ours; "auto" and all but the reference by default.
-        peers: Some of "grouped", "csr" and "sparselab"; all that are installed by default.
-        seconds: How long to time each competitor, about.
-        device: "cpu" or "cuda".
-        dtype: "float32", "bfloat16" or "float16".
-        memory: Whether to measure the peak of memory too.
-        details: Whether to print every competitor.
-
-    Returns:
-        The rows and their summary.
-
-    Raises:
-        UserError: If an argument is unknown or out of range. A ValueError.
-    """
-    from xnets.bench._speed_picture import draw_speedups
-
-    wanted = read_shapes(shapes)
-    threads = threads or [torch.get_num_threads()]
-    check_layer_options(compressions, families, steps, threads, batches, backends, peers)
-    check_device(device, dtype, seconds)
-    graphs = [GraphChoice(c, f, b) for c, f, b in product(compressions, families, blocks)]
-    cases = [
-        (step, count, shape, batch)
-        for step, count, shape in product(steps, threads, wanted)
-        for batch in batches or BATCHES["conv" if shape.kernel else "linear"]
-    ]
-    rows: list[LayerRow] = []
-    for step, count, shape, batch in track(cases, "layers"):
-        rows += measure_layers(
-            shape,
-            batch,
-            graphs,
-            step=step,
-            threads=count,
-            backends=backends,
-            peers=PEERS if peers is None else peers,
-            seconds=seconds,
-            device=device,
-            dtype=dtype,
-            memory=memory,
-        )
-    summary = summarise(rows)
-    name = "_".join(
-        [
-            "layers",
-            "-".join(steps),
-            _shape_names(wanted, shapes),
-            f"C-{span(compressions)}",
-            "-".join(families),
-            "blocks-" + "-".join(f"{b_out}x{b_in}" for b_out, b_in in blocks),
-            f"batch-{span(sorted({case[3] for case in cases}))}",
-            f"threads-{span(threads)}",
-            *([dtype] if dtype != "float32" else []),
-            machine_of(device),
-        ]
-    )
-    folder = Path(out)
-    files = [write_rows(rows, folder / f"{name}.csv")]
-    if summary:
-        files.append(write_rows(summary, folder / f"{name}_summary.csv"))
-        files.append(draw_speedups(rows, folder / f"{name}.png"))
-    return LayersReport(tuple(rows), tuple(summary), tuple(files), details)
-
-
-def _shape_names(shapes: Sequence[Shape], text: str) -> str:
-    if text == ",".join(STANDARD):
-        return "standard-shapes"
-    names = [shape.label.replace(":", "-").replace("/", "s") for shape in shapes]
-    return "-".join(names) if len(names) <= 3 else f"{len(names)}-shapes"
-
-
-def machine_of(device: str) -> str:
-    """The processor and torch's version, as part of a file's name."""
-    if device == "cpu":
-        return machine("torch")
-    name = "-".join(torch.cuda.get_device_name(device).split())
-    return f"{name}_torch-{torch.__version__.partition('+')[0]}"
-
-
-def check_layer_options(
-    compressions: Sequence[float],
-    families: Sequence[str],
-    steps: Sequence[str],
-    threads: Sequence[int],
-    batches: Sequence[int],
-    backends: Sequence[str],
-    peers: Sequence[str] | None,
-) -> None:
-    """Raise a UserError unless all are known and in range."""
-    check_choices("family", families, list_families())
-    check_choices("step", steps, STEPS)
-    check_choices("backend", backends, ["auto", *ops.list_backends()])
-    check_choices("peer", peers or (), PEERS)
-    if peers is not None and "sparselab" in peers and not has_sparselab():
-        raise UserError("`peers` (=sparselab) is not installed: pip install sparselab")
-    check_counts(1, threads=threads)
-    if batches:
-        check_counts(1, batches=batches)
-    for compression in compressions:
-        if not 1 <= compression < math.inf:
-            raise UserError(f"`compressions` (={compression:g}) must be at least 1")
-
-
-def check_device(device: str, dtype: str, seconds: float) -> None:
-    """Raise a UserError unless the device is there and the rest makes sense."""
-    check_choices("dtype", [dtype], list(DTYPES))
-    if device != "cpu" and not device.startswith("cuda"):
-        raise UserError(f"`device` (={device}) must be cpu or cuda")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"`device` (={device}) needs a CUDA device, and torch finds none")
-    if not 0 < seconds < math.inf:
-        raise UserError(f"`seconds` (={seconds:g}) must be above 0")

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import torch
 
-_TRIES = 3
 
-
-def peak_memory(run: Callable[[], object], device: str = "cpu") -> int | None:
+def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 3) -> int | None:
     """The most memory that one call adds to what was held before it: outputs, gradients, scratch.
 
     On Linux the resident memory of the whole process, whoever allocates it (torch, oneDNN, our
     kernels, other libraries), to the page: freed memory goes back to the system first, then the
-    kernel's own high-water mark is reset and read (the median of three calls). What the first call
+    kernel's own high-water mark is reset and read (the median of some calls). What the first call
     of all keeps for later ones, such as tables of a graph, is there already and not counted. On
     CUDA what torch's allocator hands out.
 
     Args:
         run: What to call; it has run before.
         device: "cpu" or "cuda".
+        tries: How many calls.
 
     Returns:
         Bytes, or None where the system cannot say.
@@ -40,7 +39,7 @@ def peak_memory(run: Callable[[], object], device: str = "cpu") -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
-        return sorted(_resident_peak(run) for _ in range(_TRIES))[_TRIES // 2]
+        return sorted(_resident_peak(run) for _ in range(tries))[tries // 2]
     except (OSError, AttributeError, KeyError):  # no Linux, or no glibc
         return None
 

@@ -3,6 +3,10 @@
 from xnets.models import convnet as convnet
 from xnets.models import mlp as mlp
 from xnets.models import mobilenet as mobilenet
+from xnets.models._by_name import build_model as build_model
+from xnets.models._by_name import full_name as full_name
+from xnets.models._by_name import input_size as input_size
+from xnets.models._by_name import read_size as read_size
 from xnets.models._registry import create_model as create_model
 from xnets.models._registry import list_models as list_models
 from xnets.models._registry import model_arguments as model_arguments

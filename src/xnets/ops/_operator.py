@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from xnets.ops import _masked
 from xnets.ops._call import Call
+from xnets.ops._eager import runs_eagerly
 from xnets.ops._pattern import Pattern
+
+Apply = Callable[..., Tensor]
 
 _GRAPH = "Tensor indptr, Tensor indices, int[] sizes"
 _STEPS = "int[] stride, int[] padding, int[] dilation"
@@ -30,7 +32,7 @@ def register(
     forward: Callable[..., Tensor],
     backward: Callable[..., tuple[Tensor, Tensor]],
     new_empty: Callable[[Tensor, list[int]], Tensor] = Tensor.new_empty,
-) -> None:
+) -> Apply:
     """Register the operator `xnets::name` and its gradient.
 
     Args:
@@ -42,6 +44,10 @@ def register(
             wanted]) -> both gradients, empty where not wanted.
         new_empty: Allocates output and input gradient, in the memory layout that the functions give
             them.
+
+    Returns:
+        The operator, to be called as `forward` is: past torch's dispatcher, whose detour by Python
+        costs some 25 microseconds, where nothing would notice.
     """
     _LIBRARY.define(f"{name}(Tensor x, Tensor weight, Tensor? bias, {_GRAPH}, {_STEPS}) -> Tensor")
     _LIBRARY.define(
@@ -65,23 +71,49 @@ def register(
         return grad_x, weight.new_empty(weight.shape if wants_weight else (0,))
 
     def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _differentiate(getattr(torch.ops.xnets, f"{name}_backward"), ctx, grad)
+        direct = runs_eagerly(grad, *ctx.saved_tensors[:2])
+        operator = backward if direct else getattr(torch.ops.xnets, f"{name}_backward")
+        return _differentiate(operator, ctx, grad)
 
     qualified = f"xnets::{name}"
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     torch.library.register_fake(f"{qualified}_backward", fake_backward, lib=_LIBRARY)
     torch.library.register_autograd(qualified, differentiate, setup_context=_save, lib=_LIBRARY)
 
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Tensor:  # type: ignore[override]
+            # Not by setup_context, for whose sake torch would inspect the signature at every call.
+            output = forward(*arguments)
+            _save(ctx, arguments, output)
+            return output
 
-def run(operator: Any, call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Call the operator with a call's graph and the given tensors, as the operator wants them."""
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+            return differentiate(ctx, grad)
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        if not runs_eagerly(x, weight, bias):
+            operator: Apply = getattr(torch.ops.xnets, name)
+            return operator(x, weight, bias, *rest)
+        wants_gradient = torch.is_grad_enabled() and any(
+            tensor is not None and tensor.requires_grad for tensor in (x, weight, bias)
+        )
+        run: Apply = Direct.apply if wants_gradient else forward
+        return run(x, weight, bias, *rest)
+
+    return apply
+
+
+def run(apply: Apply, call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply the operator to a call's graph and the given tensors, brought into its shape."""
     pattern = call.pattern
-    unbatched = call.spatial > 0 and x.dim() == call.spatial + 1
-    if call.spatial == 0:
-        shape, x = x.shape, x.reshape(-1, pattern.num_in)
-    elif unbatched:
+    shape, dims = x.shape, call.spatial + 2
+    if call.spatial == 0 and x.dim() != dims:
+        x = x.reshape(-1, pattern.num_in)
+    elif x.dim() != dims:
         x = x.unsqueeze(0)
-    y: Tensor = operator(
+    y = apply(
         x,
         weight,
         bias,
@@ -92,15 +124,9 @@ def run(operator: Any, call: Call, x: Tensor, weight: Tensor, bias: Tensor | Non
         call.padding,
         call.dilation,
     )
-    if call.spatial == 0:
-        return y.view(*shape[:-1], pattern.num_out)
-    return y.squeeze(0) if unbatched else y
-
-
-def in_function_transform() -> bool:
-    """Whether torch.func or forward-mode derivatives look on, which need torch's own ops."""
-    peek = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
-    return peek() is not None or forward_ad._current_level >= 0
+    if len(shape) == dims:
+        return y
+    return y.squeeze(0) if call.spatial else y.view(*shape[:-1], pattern.num_out)
 
 
 def output_shape(x: Tensor, weight: Tensor, sizes: list[int], *steps: list[int]) -> list[int]:
@@ -130,12 +156,6 @@ def output_shape(x: Tensor, weight: Tensor, sizes: list[int], *steps: list[int])
             )
         spatial.append((i + 2 * p - d * (k - 1) - 1) // s + 1)
     return [x.shape[0], sizes[1], *spatial]
-
-
-def pattern_of(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Pattern:
-    """The graph without its degrees, which dense weights need not and a GPU is slow to tell."""
-    num_in, num_out, b_out, b_in = sizes
-    return Pattern(indptr, indices, num_in, num_out, (b_out, b_in), 0, False)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -170,6 +190,12 @@ def _differentiable(
 ) -> tuple[Tensor, ...]:
     x, weight = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, weight))
     stride, padding, dilation = map(tuple, steps)
-    pattern = pattern_of(indptr, indices, sizes)
+    pattern = _pattern(indptr, indices, sizes)
     y = _masked.run(Call(x, weight, None, pattern, len(stride), stride, padding, dilation))
     return torch.autograd.grad(y, (x, weight), grad, create_graph=True)
+
+
+def _pattern(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Pattern:
+    """The graph without its degrees: dense weights need none, and a GPU would be waited for."""
+    num_in, num_out, b_out, b_in = sizes
+    return Pattern(indptr, indices, num_in, num_out, (b_out, b_in), 0, False)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from xnets.ops import _operator
 from xnets.ops._call import Call
-from xnets.ops._triton import operator  # registers the operators  # noqa: F401
+from xnets.ops._eager import in_function_transform
+from xnets.ops._triton import operator
 from xnets.ops._triton.config import MIN_SIDE, allows_tf32
 
 _INSTALLED = importlib.util.find_spec("triton") is not None
@@ -41,7 +42,7 @@ def why_not(call: Call) -> list[str]:
     dtype = _dtype(call)
     if dtype not in _DTYPES:
         reasons.append(f"it computes in float32, float16 or bfloat16, not {_name(dtype)}")
-    if not torch.compiler.is_compiling() and _operator.in_function_transform():
+    if not torch.compiler.is_compiling() and in_function_transform():
         reasons.append("torch.func and forward-mode derivatives need torch's own ops")
     return reasons
 
@@ -86,8 +87,8 @@ def run(call: Call) -> Tensor:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
         with torch.autocast(device, enabled=False):
-            return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
-    return _operator.run(torch.ops.xnets.triton, call, x, weight, bias)
+            return _operator.run(operator.apply, call, x, weight, bias)
+    return _operator.run(operator.apply, call, x, weight, bias)
 
 
 def _dtype(call: Call) -> torch.dtype:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xnets.ops import _masked
-from xnets.ops._operator import output_shape, pattern_of, register
+from xnets.ops._on_device import PerGraphOnDevice
+from xnets.ops._operator import output_shape, register
+from xnets.ops._pattern import edge_positions_of
 
 
 def padded_inputs_are_dense(sizes: list[int], base_edges: int) -> bool:
@@ -35,6 +36,9 @@ def padded_inputs_are_dense(sizes: list[int], base_edges: int) -> bool:
     """
     num_in, num_out, b_out, b_in = sizes
     return base_edges * b_out * max(16, b_in) >= num_in * num_out and b_in < 16
+
+
+_positions = PerGraphOnDevice(edge_positions_of)
 
 
 def _new_empty(like: Tensor, shape: list[int]) -> Tensor:
@@ -125,7 +129,11 @@ def _dense_grad_input(
     *,
     out: Tensor,
 ) -> None:
-    dense = _masked.dense_weight(weight, pattern_of(indptr, indices, sizes))
+    # As `masked`, whose own positions a CUDA graph's memory pool might hold.
+    kernel = weight.shape[1:]
+    dense = weight.new_zeros(sizes[1] * sizes[0], *kernel)
+    dense.index_copy_(0, _positions(indptr, indices, *sizes, 1), weight)
+    dense = dense.view(sizes[1], sizes[0], *kernel)
     if not stride:
         torch.mm(grad, dense.squeeze(-1), out=out)
         return
@@ -135,4 +143,4 @@ def _dense_grad_input(
 
 
 # On the CPU: Triton's interpreter.
-register("triton", ("CUDA", "CPU"), _forward, _backward, _new_empty)
+apply = register("triton", ("CUDA", "CPU"), _forward, _backward, _new_empty)
