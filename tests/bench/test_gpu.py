@@ -37,8 +37,8 @@ def test_every_case_runs_and_is_right(tmp_path: Path, capsys: pytest.CaptureFixt
             assert not row["note"]
     [path] = tmp_path.glob("gpu-networks_*.csv")
     dense, sparse = csv.DictReader(path.read_text().splitlines())
-    assert int(dense["weights"]) == 2 * int(sparse["weights"]) == 32 * 16 * 9
-    assert int(dense["state_bytes"]) - int(sparse["state_bytes"]) == 3 * 4 * 16 * 16 * 9
+    assert int(dense["weights"]) == 2 * int(sparse["weights"]) == 32 * 32 * 9
+    assert int(dense["state_bytes"]) - int(sparse["state_bytes"]) == 3 * 4 * 32 * 16 * 9
 
 
 @pytest.mark.skipif(ON_GPU, reason="the interpreter is off")

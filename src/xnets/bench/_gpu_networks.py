@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xnets.bench._gpu_parts import captured
 from xnets.bench.timer import Run, time_interleaved
-from xnets.convert import convert
+from xnets.models import build_model
+from xnets.nn import ExpanderLayer
 
 
 @dataclass(frozen=True)
@@ -18,22 +20,22 @@ class Network:
     """A network to train a few steps.
 
     Args:
-        name: What the tables call it.
-        build: Makes it.
+        model: Its name, as `build_model` takes it.
         input: Shape of a batch.
         classes: Number of classes.
         blocks: Blocks of the graphs, each tried on its own.
         compression: C of every converted layer.
         backend: Of the converted layers.
+        settings: Arguments of the model.
     """
 
-    name: str
-    build: Callable[[], nn.Module]
+    model: str
     input: tuple[int, ...]
     classes: int
     blocks: tuple[tuple[int, int], ...]
     compression: float = 4
     backend: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,28 +69,6 @@ class NetworkRow:
     note: str = ""
 
 
-def wide_resnet() -> nn.Module:
-    """ResNet-50 with bottlenecks twice as wide."""
-    from torchvision.models import wide_resnet50_2
-
-    model: nn.Module = wide_resnet50_2()
-    return model
-
-
-def vit_large() -> nn.Module:
-    """ViT-L/16 of timm, whose attention is made of linear layers, so that it is converted too."""
-    import timm
-
-    model: nn.Module = timm.create_model("vit_large_patch16_224")
-    return model
-
-
-def small_net() -> nn.Module:
-    """For tests."""
-    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
-
-
 def time_network(network: Network, *, device: str, seconds: float) -> list[NetworkRow]:
     """Time the training step (forward, backward, SGD with momentum) in bf16 autocast.
 
@@ -98,17 +78,16 @@ def time_network(network: Network, *, device: str, seconds: float) -> list[Netwo
         seconds: How long to time each competitor, about.
 
     Returns:
-        The rows; a network that cannot be built gives one with the reason.
+        The rows; one with the reason if there is no such network here.
     """
     try:
-        dense = network.build()
-    except ImportError as error:
-        return [NetworkRow(network.name, "dense", note=str(error))]
+        models = list(_models(network))
+    except ValueError as error:  # timm is not installed
+        return [NetworkRow(network.model, "dense", note=str(error))]
     rows: list[NetworkRow] = []
     best: float | None = None
-    for name, block, model, converted in _models(network, dense):
+    for name, block, model, weights in models:
         model.to(device).to(memory_format=torch.channels_last).train()
-        weights = sum(weight.numel() for weight in _converted_weights(model, converted))
         step, state = _training_step(model, network, device)
         step()
         runs: dict[str, list[Run]] = {"eager": [step]}
@@ -124,7 +103,7 @@ def time_network(network: Network, *, device: str, seconds: float) -> list[Netwo
         for launch, timing in times.items():
             rows.append(
                 NetworkRow(
-                    network.name,
+                    network.model,
                     name,
                     block,
                     launch,
@@ -137,27 +116,29 @@ def time_network(network: Network, *, device: str, seconds: float) -> list[Netwo
                     note,
                 )
             )
-        del model, step, state, runs
+        model.to("meta")
+        del step, state, runs
         if device == "cuda":
             torch.cuda.empty_cache()
     return rows
 
 
-def _models(
-    network: Network, dense: nn.Module
-) -> Iterator[tuple[str, str, nn.Module, frozenset[str]]]:
+def _models(network: Network) -> Iterator[tuple[str, str, nn.Module, int]]:
+    """Name, block, network, and elements of the weights that are or were converted."""
     for i, block in enumerate(network.blocks):
-        sparse, report = convert(dense, network.compression, block=block, backend=network.backend)
-        converted = frozenset(layer.name for layer in report.converted)
+        sparse = build_model(
+            network.model,
+            compression=network.compression,
+            block=block,
+            backend=network.backend,
+            settings=network.settings,
+        )
+        layers = [layer for layer in sparse.modules() if isinstance(layer, ExpanderLayer)]
         if i == 0:
-            yield "dense", "", dense, converted
-        yield "expander", f"{block[0]}x{block[1]}", sparse, converted
-
-
-def _converted_weights(model: nn.Module, names: frozenset[str]) -> Iterator[Tensor]:
-    for name, module in model.named_modules():
-        if name in names:
-            yield module.weight  # type: ignore[misc]
+            dense = build_model(network.model, settings=network.settings)
+            yield "dense", "", dense, sum(layer.dense_weight().numel() for layer in layers)
+        weights = sum(layer.weight.numel() for layer in layers)
+        yield "expander", f"{block[0]}x{block[1]}", sparse, weights
 
 
 def _training_step(

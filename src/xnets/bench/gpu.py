@@ -20,14 +20,7 @@ from pathlib import Path
 import torch
 
 from xnets._errors import UserError
-from xnets.bench._gpu_networks import (
-    Network,
-    NetworkRow,
-    small_net,
-    time_network,
-    vit_large,
-    wide_resnet,
-)
+from xnets.bench._gpu_networks import Network, NetworkRow, time_network
 from xnets.bench._gpu_parts import (
     Ceilings,
     captured,
@@ -81,8 +74,9 @@ FULL = Plan(
     small=(("3x3:256@14", 1), ("linear:1024-4096", 16)),
     graphs=((4, (128, 32)), (4, (64, 64)), (4, (32, 32)), (8, (128, 32)), (8, (64, 32))),
     networks=(
-        Network("wide_resnet50_2", wide_resnet, (128, 3, 224, 224), 1000, ((64, 32), (128, 32))),
-        Network("vit_large_16", vit_large, (64, 3, 224, 224), 1000, ((128, 64), (64, 64))),
+        Network("wide_resnet50_2", (128, 3, 224, 224), 1000, ((64, 32), (128, 32))),
+        # timm's, whose attention is made of linear layers, so that it is converted too.
+        Network("timm:vit_large_patch16_224", (64, 3, 224, 224), 1000, ((128, 64), (64, 64))),
     ),
     dtype=torch.bfloat16,
     ceiling=8192,
@@ -91,7 +85,9 @@ TINY = Plan(
     shapes=(("3x3:32-16@2", 1), ("linear:32-16", 5)),
     small=(("linear:32-16", 2),),
     graphs=((2, (16, 16)),),
-    networks=(Network("small", small_net, (1, 3, 3, 3), 4, ((16, 16),), 2, "triton"),),
+    networks=(
+        Network("convnet", (2, 1, 2, 2), 10, ((16, 16),), 2, "triton", {"stages": 1, "depth": 1}),
+    ),
     dtype=torch.float32,
     ceiling=64,
 )
@@ -170,7 +166,7 @@ def run_figures(
     skipped: list[str] = []
     # Networks after the first layers: they are worth more than the last of them.
     for case in _cases(plan):
-        name = case.name if isinstance(case, Network) else " ".join(map(str, case[:3]))
+        name = case.model if isinstance(case, Network) else " ".join(map(str, case[:3]))
         if time.monotonic() > end:
             skipped.append(name)
             continue
