@@ -142,7 +142,7 @@ def test_every_help_has_an_example(command):
         (["eval", "none"], "no such file or folder: none"),
         (["eval", "full"], "full is no finished run: it holds no checkpoint.ckpt"),
         (["eval", "file"], "file is not an xnets checkpoint"),
-        (["inspect", "mobilnet"], "unknown model 'mobilnet'; did you mean 'mobilenet'? known: "),
+        (["inspect", "mobilnet"], "unknown model 'mobilnet'; did you mean 'mobilenet' or "),
         (["inspect", "mlp", "--set", "width"], "`set` (='width') must be NAME=VALUE, such as"),
         (["inspect", "mlp", "--set", "widht=4"], "unknown argument of model 'mlp': 'widht'; did"),
         (["inspect", "mlp", "--set", "width=x"], "`width` (='x') must be an integer of at least 1"),
