@@ -22,8 +22,10 @@ MAY_IMPORT = {
     "models": {"nn", "convert"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "bench": {"models", "count", "nn", "graphs", "ops"},
+    "compare": {"bench", "train", "graphs"},
     "cli": {
         "bench",
+        "compare",
         "train",
         "models",
         "convert",
@@ -40,6 +42,7 @@ BELONGS_TO = {
     "_conversion_report": "convert",
     "_graph_command": "cli",
     "_bench_command": "cli",
+    "_compare_command": "cli",
     "_connectivity_plot": "connectivity",
     "_connectivity_report": "connectivity",
     "_inspect": "cli",

@@ -69,6 +69,43 @@ def fashion_mnist() -> Recipe:
     )
 
 
+@register_recipe
+def fashion_mnist_deep() -> Recipe:
+    """Fashion-MNIST on a narrow, deep net, where thin layers can starve: half a minute on a CPU."""
+    return Recipe(
+        name="fashion-mnist-deep",
+        dataset="fashion-mnist",
+        model="convnet",
+        model_args={"width": 16, "stages": 2, "depth": 4, "stem_stride": 4},
+        epochs=2,
+        batch_size=128,
+        lr=0.01,
+        weight_decay=0.02,
+        flip=True,
+        threads=1,
+    )
+
+
+@register_recipe
+def fashion_mnist_alike() -> Recipe:
+    """Which of four images are alike: the first layer keeps them apart, the others must join them.
+
+    See `xnets.train.data._alike`.
+    """
+    return Recipe(
+        name="fashion-mnist-alike",
+        dataset="fashion-mnist-alike",
+        model="convnet",
+        model_args={"width": 32, "stages": 1, "depth": 5, "stem_stride": 4, "stem_groups": 4},
+        epochs=2,
+        batch_size=128,
+        lr=0.01,
+        weight_decay=0.02,
+        flip=True,
+        threads=1,
+    )
+
+
 def modern(name: str, dataset: str, model: str, **values: Any) -> Recipe:
     """What became usual after the paper, for any data set and network.
 
