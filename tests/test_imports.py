@@ -46,6 +46,7 @@ BELONGS_TO = {
     "_connectivity_plot": "connectivity",
     "_connectivity_report": "connectivity",
     "_inspect": "cli",
+    "_train_command": "cli",
     "_unit_graph": "connectivity",
     "_unit_rules": "connectivity",
     "_unit_sets": "connectivity",

@@ -91,6 +91,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         A path beside it to write to, renamed to `path` at the end.
 
+    Raises:
+        OSError: If that fails, as on a full disk; it names `path`.
+
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -105,6 +108,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:  # the name must not reach the disk before the content
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from xnets.train._distributed import World, cluster_environment
 from xnets.train._errors import Interrupted
@@ -123,7 +125,9 @@ def _strategy(world: World) -> Any:
         return "auto"
     # The graphs of expander layers are buffers: sending them at every step would cost much, and
     # batch statistics are averaged before each test.
-    return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    known = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DDPStrategy(**{name: False}, gradient_as_bucket_view=True)  # type: ignore[arg-type]
 
 
 @contextmanager

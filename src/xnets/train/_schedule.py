@@ -41,11 +41,13 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> LRS
     if recipe.schedule == "step":
         return _steps(recipe, optimizer, total_steps)
     if recipe.schedule == "one-cycle":
+        # torch divides by zero where exactly one step rises; no step to rise then.
+        warmup = 0.0 if recipe.warmup * total_steps == 1 else recipe.warmup
         return OneCycleLR(
             optimizer,
             max_lr=recipe.lr,
             total_steps=total_steps,
-            pct_start=recipe.warmup,
+            pct_start=warmup,
             cycle_momentum=False,
         )
     rise = round(recipe.warmup * total_steps)

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from xnets._errors import UserError
 from xnets.train._averaging import MovingAverage
 from xnets.train._checkpoint import NAME, save_checkpoint
 from xnets.train._errors import DivergedError
@@ -35,6 +36,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Write a checkpoint."""
         save_tensors(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        try:
+            return super().load_checkpoint(path, *args, **kwargs)
+        except OSError:
+            raise
+        except Exception as error:  # a damaged file can break its reader in any way
+            reason = str(error).split("\n")[0][:200] or type(error).__name__
+            raise UserError(f"{path} is damaged: {reason}; remove it to begin anew") from error
 
 
 class RunWriter(Checkpoint):

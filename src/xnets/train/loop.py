@@ -16,6 +16,7 @@ from torch import nn
 from xnets._errors import UserError, asked_by_user
 from xnets.train._checkpoint import build_model, data_arguments
 from xnets.train._distributed import World, connected, find_world
+from xnets.train._evaluate import accuracy, with_workers
 from xnets.train._files import replacing
 from xnets.train._machine import choose_device, cpu_threads, seeded
 from xnets.train._plot import plot_curve
@@ -23,7 +24,6 @@ from xnets.train._recipe import Recipe
 from xnets.train._result import RESULT, Result, Size, measure
 from xnets.train._run import STATE, Run, locked, open_run
 from xnets.train.data import Dataset, FolderDataset, Share, load_dataset
-from xnets.train.evaluate import accuracy, with_workers
 
 
 def train(

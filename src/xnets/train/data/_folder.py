@@ -115,6 +115,7 @@ class FolderDataset:
             num_workers=self.workers,
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from the global one
         )
         for batch in loader:
             if isinstance(batch, str):
