@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from xnets.compare._trials import Trial
 from xnets.train import Result
 from xnets.train._files import replacing
 from xnets.train._result import RESULT
+
+_PATIENCE = 10.0  # seconds
 
 
 def run_on_ray(
@@ -87,6 +90,7 @@ def _cluster(address: str) -> Iterator[Any]:
         raise UserError("`ray` needs Ray: python -m pip install 'xnets[ray]'") from error
     alone = {"include_dashboard": False} if address == "local" else {}
     try:
+        _check_reachable(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -95,3 +99,15 @@ def _cluster(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at a host and port: Ray itself would wait for minutes.
+
+    Raises:
+        OSError: If nobody answers.
+        ValueError: If the port is no number.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
