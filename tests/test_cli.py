@@ -97,6 +97,18 @@ def test_inspect_compares_families(here):
     assert shares["grouped"] == 0.25 < shares["random"]
 
 
+def test_inspect_takes_the_papers_names():
+    shown = invoke("inspect", "G-MobileNet-0.25-4", "--source", "input")
+    assert shown.exit_code == 0, shown.output
+    assert "blocks.1.pointwise.0" in shown.stdout
+    report = json.loads(invoke("inspect", "G-MobileNet-0.25-4", "--json").stdout)
+    assert report["layers"][-2]["connected"] < 1  # groups never mix
+    other = json.loads(
+        invoke("inspect", "G-MobileNet-0.25-4", "--family", "random", "--json").stdout
+    )
+    assert other["layers"][-2]["connected"] == 1
+
+
 def test_inspect_takes_torchvisions_models():
     pytest.importorskip("torchvision")
     options = ["torchvision:squeezenet1_1", "--compression", 4, "--input", "3x64x64"]
@@ -251,7 +263,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
 
 def test_importing_the_command_line_loads_nothing_heavy():
     heavy = [
-        "lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "sklearn",
+        "jinja2", "lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "sklearn",
         "tensorboard", "triton",
     ]  # fmt: skip
     code = f"import sys, xnets.cli; print([m for m in {heavy} if m in sys.modules])"

@@ -16,12 +16,14 @@ from xnets import _bench_command
 from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
+from xnets._reproduce_command import reproduce
 from xnets._suggest import unknown_name
 from xnets._train_command import eval_, train
 from xnets.compare import list_kinds
 from xnets.graphs import list_families
-from xnets.models import list_models
+from xnets.models import list_models, parse_name
 from xnets.ops import list_backends
+from xnets.reproduce import list_tables
 from xnets.train import list_recipes
 
 _LISTS = {
@@ -29,6 +31,7 @@ _LISTS = {
     "models": list_models,
     "families": list_families,
     "kinds": list_kinds,
+    "tables": list_tables,
     "backends": lambda: ["auto", *list_backends()],
 }
 
@@ -142,8 +145,11 @@ def inspect(
         typer.Option(help="How many times fewer edges than dense; the dense network by default."),
     ] = None,
     family: Annotated[
-        str, typer.Option(help="How graphs are drawn; see `xnets list families`.")
-    ] = "random",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="How graphs are drawn; see `xnets list families`. What the name says by default."
+        ),
+    ] = None,
     compare: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -188,6 +194,9 @@ def inspect(
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
+    if family is None:
+        name = parse_name(model)
+        family = name.family if name else "random"
     families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
     reports = inspect_models(
         model,
@@ -233,6 +242,15 @@ app.command(
         "xnets graph --mask mask.npy --json",
     ),
 )(graph)
+
+app.command(
+    "reproduce",
+    epilog=_examples(
+        "xnets reproduce",
+        "xnets reproduce table-1 figure-6 --runs runs",
+        "xnets reproduce --html report.html --markdown report.md --csv report.csv",
+    ),
+)(reproduce)
 
 bench = typer.Typer(
     help="Experiments and benchmarks, each with a CSV and a picture.",

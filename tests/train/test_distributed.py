@@ -73,7 +73,11 @@ def rows(folder):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("values", [{}, {"accumulate": 3, "ema": 0.9}], ids=["plain", "in pieces"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, pytest.param({"accumulate": 3, "ema": 0.9}, marks=pytest.mark.slow)],
+    ids=["plain", "in pieces"],
+)
 def test_two_processes_give_what_one_gives(values, launch, tmp_path):
     _, (alone,), _ = launch(1, tmp_path / "one", **values)
     code, both, errors = launch(2, tmp_path / "two", **values)
@@ -98,6 +102,7 @@ def test_two_processes_give_what_one_gives(values, launch, tmp_path):
     assert "on 2 x cpu" in errors
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_shared_before_each_test(launch, tmp_path):
     code, both, errors = launch(2, tmp_path / "run", model="convnet", epochs=3)
     assert code == 0, errors
@@ -107,6 +112,7 @@ def test_batch_statistics_are_shared_before_each_test(launch, tmp_path):
     assert rows(tmp_path / "run")[-1]["test_accuracy"] == pytest.approx(accuracies.pop(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_ends_all_processes(launch, tmp_path):
     code, lines, errors = launch(2, tmp_path / "run", batch_size=97)
     assert code != 0
@@ -121,6 +127,7 @@ def test_an_error_of_the_user_ends_all_processes(launch, tmp_path):
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_one_result(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCHERS}
     environment.update(PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1")

@@ -45,8 +45,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         try:
             return super().load_checkpoint(path, *args, **kwargs)
-        except OSError:
-            raise
         except Exception as error:  # a damaged file can break its reader in any way
             reason = str(error).split("\n")[0][:200] or type(error).__name__
             raise UserError(f"{path} is damaged: {reason}; remove it to begin anew") from error
