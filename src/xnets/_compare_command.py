@@ -9,7 +9,18 @@ from typing import Annotated, Optional
 import typer
 
 from xnets._errors import UserError
-from xnets._train_command import DataDir, Device, Json, Threads, Workers
+from xnets._train_options import (
+    BackendName,
+    BatchSize,
+    DataDir,
+    Device,
+    Epochs,
+    Json,
+    LearningRate,
+    Model,
+    Threads,
+    Workers,
+)
 from xnets.compare import compare as run_comparison
 from xnets.compare._compare import COMPRESSIONS, KINDS
 from xnets.train import get_recipe
@@ -41,30 +52,15 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="Train on this Ray cluster; local starts one on this machine."),
     ] = None,
-    model: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The network; see `xnets list models`."),
-    ] = None,
-    epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Passes over the training images."),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Images per step."),
-    ] = None,
-    lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Peak learning rate."),
-    ] = None,
+    model: Model = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="The first seed."),
     ] = None,
-    backend: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="How expander layers compute; see `xnets list backends`."),
-    ] = None,
+    backend: BackendName = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,
