@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},
     "bench": {"models", "count", "nn", "graphs", "ops"},
+    "compare": {"bench", "train", "graphs"},
     "cli": {
         "bench",
+        "compare",
         "reproduce",
         "train",
         "models",
@@ -43,6 +45,7 @@ BELONGS_TO = {
     "_graph_command": "cli",
     "_bench_command": "cli",
     "_bench_speed_command": "cli",
+    "_compare_command": "cli",
     "_reproduce_command": "cli",
     "_connectivity_plot": "connectivity",
     "_connectivity_report": "connectivity",

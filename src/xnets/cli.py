@@ -13,11 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from xnets import _bench_command, _bench_speed_command
+from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._reproduce_command import reproduce
 from xnets._suggest import unknown_name
 from xnets._train_command import eval_, train
+from xnets.compare import list_kinds
 from xnets.graphs import list_families
 from xnets.models import list_models, parse_name
 from xnets.ops import list_backends
@@ -28,6 +30,7 @@ _LISTS = {
     "recipes": list_recipes,
     "models": list_models,
     "families": list_families,
+    "kinds": list_kinds,
     "tables": list_tables,
     "backends": lambda: ["auto", *list_backends()],
 }
@@ -114,6 +117,15 @@ app.command(
         "xnets eval my-run --ten-crop --data-dir ~/imagenet",
     ),
 )(eval_)
+app.command(
+    "compare",
+    epilog=_examples(
+        "xnets compare digits --seeds 5",
+        "xnets compare fashion-mnist --kinds grouped,expander --compression 4,8 --out my-study",
+        "xnets compare digits --kinds expander --compression 8 --block 1x1 --block 4x1",
+        "xnets compare cifar10-modern --model DenseNet-BC-40-24 --ray auto",
+    ),
+)(compare)
 
 
 @app.command(
