@@ -114,6 +114,7 @@ def explain(call: Call, backend: str = "auto") -> str:
         >>> layer = xnets.nn.ExpanderLinear(8, 8, compression=2)
         >>> print(explain(layer.call(torch.ones(1, 8))))
         -> cpu        compiled kernels                     yes
+           triton     kernels for tensor cores             ...
            gather     Algorithm 1 in pure torch            yes
            masked     dense kernels on a scattered weight  yes
            reference  the definition, slow                 yes
