@@ -1,0 +1,87 @@
+"""Our C++ kernels: fp32 on the CPU, forward and both gradients, any graph and block.
+
+See csrc/README.md for how they work and csrc/include/xnets.h for their contract.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xnets.ops import _cpu_ops
+from xnets.ops._call import Call
+from xnets.ops._cpu_library import LIBRARY, WHY_NO_LIBRARY
+from xnets.ops._eager import in_function_transform
+
+# What one edge at one position costs, in multiplications of a dense kernel (one scattered into the
+# dense weight: in positions). Medians of `xnets bench layers`; see docs/performance.md.
+_EDGE_COST = 2.2
+_EDGE_COST_OF_BLOCKS = 1.3
+_SCATTER_COST = 25
+
+
+def why_not(call: Call) -> list[str]:
+    """Why the compiled kernels cannot run this call."""
+    if LIBRARY is None:
+        return [WHY_NO_LIBRARY]
+    reasons = []
+    if call.input.device.type != "cpu":
+        reasons.append(f"it runs on the CPU, and the input is on {call.input.device}")
+    dtypes = {call.input.dtype, call.weight.dtype}
+    if torch.is_autocast_enabled("cpu"):
+        dtypes -= {torch.bfloat16, torch.float16}
+    if not dtypes <= {torch.float32}:
+        odd = next(dtype for dtype in dtypes if dtype != torch.float32)
+        reasons.append(f"it computes in float32, not {str(odd).removeprefix('torch.')}")
+    if not torch.compiler.is_compiling() and in_function_transform():
+        reasons.append("torch.func and forward-mode derivatives need torch's own ops")
+    return reasons
+
+
+def why_slow(call: Call) -> list[str]:
+    """Why `masked` would be faster: measured costs of both, in multiplications of dense kernels."""
+    pattern = call.pattern
+    density = pattern.num_edges * call.groups / (pattern.num_in * pattern.num_out)
+    sparse = density * (_EDGE_COST_OF_BLOCKS if pattern.block[0] >= 4 else _EDGE_COST)
+    dense = 1.0
+    if not torch.compiler.is_compiling():  # compiled code must serve every batch size
+        positions = call.input.numel() // pattern.num_in
+        dense += _SCATTER_COST * density / max(1, positions)
+    if sparse <= dense:
+        return []
+    return [f"at {density:.0%} of all edges, dense kernels cost {dense / sparse:.2f} of these"]
+
+
+def run(call: Call) -> Tensor:
+    """Run the call on the compiled kernels."""
+    x, weight, bias = call.input, call.weight, call.bias
+    if torch.is_autocast_enabled("cpu"):
+        # Conversion at the edges: one pass over input and output, and fp32 in between.
+        dtype = torch.get_autocast_dtype("cpu")
+        with torch.autocast("cpu", enabled=False):
+            bias = None if bias is None else bias.float()
+            return _run(call, x.float(), weight.float(), bias).to(dtype)
+    return _run(call, x, weight, bias)
+
+
+def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    pattern = call.pattern
+    shape, dims = x.shape, call.spatial + 2
+    if call.spatial == 0 and x.dim() != dims:
+        x = x.reshape(-1, pattern.num_in)
+    elif x.dim() != dims:
+        x = x.unsqueeze(0)
+    y = _cpu_ops.apply(
+        x,
+        weight,
+        bias,
+        pattern.indptr,
+        pattern.indices,
+        [pattern.num_in, pattern.num_out, *pattern.block],
+        call.stride,
+        call.padding,
+        call.dilation,
+    )
+    if len(shape) == dims:
+        return y
+    return y.squeeze(0) if call.spatial else y.view(*shape[:-1], pattern.num_out)

@@ -1,0 +1,178 @@
+"""The compiled kernels of csrc/, through ctypes: found, loaded and checked once.
+
+A plain C library: one build serves every Python and torch. ctypes lets go of the GIL while it runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ABI_VERSION = 1
+FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
+_STEPS = ("forward", "grad_input", "grad_weight")
+_NAMES = ("libxnets_cpu.so", "libxnets_cpu.dylib", "xnets_cpu.dll")
+_MOST_PLANS = 64
+
+
+class CGraph(ctypes.Structure):
+    """`xn_graph` of xnets.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("num_in", "num_out", "b_out", "b_in")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("indptr", "indices", "t_indptr", "t_indices", "t_edges")
+        ),
+    )
+
+
+class CConv(ctypes.Structure):
+    """`xn_conv` of xnets.h."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int32),
+        *((n, ctypes.c_int32 * 3) for n in ("input", "kernel", "stride", "padding", "dilation")),
+    )
+
+
+def find_library() -> Path | None:
+    """Where the compiled library lies, or None.
+
+    `XNETS_CPU_LIBRARY` names another build, such as one with sanitizers.
+    """
+    if named := os.environ.get("XNETS_CPU_LIBRARY"):
+        return Path(named)
+    beside = Path(__file__).parents[1] / "_lib"
+    candidates = [beside / name for name in _NAMES]
+    # A source tree that shadows the installed package has no library of its own.
+    try:
+        files = metadata.distribution("xnets").files or []
+    except metadata.PackageNotFoundError:
+        files = []
+    candidates += [Path(str(file.locate())) for file in files if file.name in _NAMES]
+    return next((path for path in candidates if path.exists()), None)
+
+
+def load_library() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or None and the reason why there is none."""
+    path = find_library()
+    if path is None:
+        return None, "the compiled kernels are missing: reinstall xnets with a C++ compiler"
+    try:
+        library = ctypes.CDLL(str(path))
+        version = library.xn_abi_version()
+    except (OSError, AttributeError) as error:
+        return None, f"the compiled kernels cannot be loaded: {error}"
+    if version != ABI_VERSION:
+        what = f"{path.name} is of another version ({version}, not {ABI_VERSION})"
+        return None, f"{what}: reinstall xnets"
+    _declare(library)
+    return library, ""
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    library.xn_openmp_path.restype = ctypes.c_char_p
+    library.xn_check_graph.argtypes = [pointer]
+    library.xn_transpose.argtypes = [pointer] * 4
+    library.xn_conv_scratch.argtypes = [pointer, pointer, i32, i32, i32]
+    library.xn_linear_scratch.argtypes = [pointer, i64, i32, i32, i32]
+    library.xn_conv_scratch.restype = library.xn_linear_scratch.restype = i64
+    for name, arrays in zip(_STEPS, (4, 3, 3), strict=True):
+        tail = [pointer] * (arrays + 1) + [i32, i32]
+        getattr(library, f"xn_conv_{name}").argtypes = [pointer, pointer, *tail]
+        getattr(library, f"xn_linear_{name}").argtypes = [pointer, i64, *tail]
+
+
+LIBRARY, WHY_NO_LIBRARY = load_library()
+
+
+class Graph:
+    """A graph as the library wants it, its transposed tables, and the plans of recent calls.
+
+    Holds the addresses of the index tensors, not the tensors: it must not outlive them.
+    """
+
+    def __init__(self, indptr: Tensor, indices: Tensor, *sizes: int) -> None:
+        if not (indptr.is_contiguous() and indices.is_contiguous()):
+            raise ValueError("the graph's index tensors must be contiguous")
+        self.edges = indices.numel()
+        num_in, num_out, b_out, b_in = sizes
+        self.c = CGraph(num_in, num_out, b_out, b_in, indptr.data_ptr(), indices.data_ptr())
+        self.pointer = ctypes.addressof(self.c)
+        self._transposed: list[Tensor] = []
+        self._plans: dict[object, Plan] = {}
+        _must(LIBRARY.xn_check_graph(self.pointer))  # type: ignore[union-attr]
+
+    def transpose(self) -> None:
+        """Fill the transposed tables, which gradients to the input need, once."""
+        if self._transposed:
+            return
+        lengths = (self.c.num_in // self.c.b_in + 1, self.edges, self.edges)
+        tables = [torch.empty(n, dtype=torch.int32) for n in lengths]
+        addresses = [table.data_ptr() for table in tables]
+        _must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
+        self.c.t_indptr, self.c.t_indices, self.c.t_edges = addresses
+        self._transposed = tables
+
+    def plan(self, x: Tensor, kernel: torch.Size, *steps: list[int]) -> Plan:
+        """What calls with these shapes have in common."""
+        threads = torch.get_num_threads()
+        key = (x.shape, kernel, *map(tuple, steps), threads)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:  # sizes that vary without end, as of sentences
+                self._plans.clear()
+            plan = self._plans[key] = Plan(self, x.shape, kernel, steps, threads)
+        return plan
+
+
+class Plan:
+    """Calls of one graph on one shape: which functions of the library, with what scratch."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        shape: torch.Size,
+        kernel: torch.Size,
+        steps: tuple[list[int], ...],
+        threads: int,
+    ) -> None:
+        self.graph, self.threads = graph, threads
+        self._kind = "conv" if steps[0] else "linear"
+        self._conv = CConv()
+        self._shape = shape[0]
+        if self._kind == "conv":
+            fields, fill = (shape[2:], kernel, *steps), (1, 1, 1, 0, 1)
+            self._conv = CConv(shape[0], *map(_triple, fields, fill))
+            self._shape = ctypes.addressof(self._conv)
+        self._functions = [getattr(LIBRARY, f"xn_{self._kind}_{step}") for step in _STEPS]
+        self._scratch: list[int | None] = [None] * 3
+
+    def run(self, op: int, *tensors: Tensor | None) -> None:
+        """Run one function on contiguous tensors; the last is the result."""
+        size = self._scratch[op]
+        if size is None:
+            measure = getattr(LIBRARY, f"xn_{self._kind}_scratch")
+            size = measure(self.graph.pointer, self._shape, op, self.threads, 0)
+            _must(1 if size < 0 else 0)
+            self._scratch[op] = size
+        scratch = torch.empty(size, dtype=torch.uint8)
+        addresses = [None if t is None else t.data_ptr() for t in (*tensors, scratch)]
+        _must(self._functions[op](self.graph.pointer, self._shape, *addresses, self.threads, 0))
+
+
+def _triple(values: Sequence[int], fill: int) -> ctypes.Array[ctypes.c_int32]:
+    return (ctypes.c_int32 * 3)(*[fill] * (3 - len(values)), *values)
+
+
+def _must(code: int) -> None:
+    if code:
+        raise RuntimeError(f"the compiled kernels refuse this call (code {code})")
