@@ -280,16 +280,10 @@ bench.command(
     )
 )(_bench_speed_command.layers)
 bench.command(
-    epilog=_examples(
-        "xnets bench models --quick",
-        "xnets bench models --models resnet50,timm:vit_small_patch16_224 --threads 2 --batch 1",
-    )
+    epilog=_examples("xnets bench models --models resnet50,timm:vit_small_patch16_224 --batch 1")
 )(_bench_speed_command.models)
 bench.command(
-    epilog=_examples(
-        "xnets bench breakeven",
-        "xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2 --blocks 4x1",
-    )
+    epilog=_examples("xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2")
 )(_bench_speed_command.breakeven)
 
 

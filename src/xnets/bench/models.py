@@ -142,7 +142,7 @@ def model_competitors(
     found = []
     for layout in ("", "channels_last"):
         torch.manual_seed(0)
-        model = build_model(name).to(device)
+        model = build_model(name, compression=1).to(device)
         if layout:
             model = model.to(memory_format=torch.channels_last)
         try:

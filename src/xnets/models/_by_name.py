@@ -60,7 +60,7 @@ def build_model(
 
     Args:
         name: As `full_name` takes it.
-        compression: As in `create_model`; None or 1 builds the dense network.
+        compression: As in `create_model`; 1 builds the dense network, None what the name says.
         settings: Arguments of the model itself.
         options: family, block, seed and backend, as in `create_model`.
 
@@ -115,10 +115,9 @@ def input_size(
     if name.startswith(TORCHVISION):
         return [3, 224, 224]
     values = {**model_arguments(name), **(settings or {})}
-    if "image_size" in values:
-        side = int(values["image_size"])
-    elif side is None:
+    if side is None:
         side = 224 if values.get("num_classes") == 1000 else 32
+    side = values.get("image_size", side)  # unchecked: the model says what is wrong with it
     return [values.get("in_channels", 3), side, side]
 
 
