@@ -40,15 +40,7 @@ BELONGS_TO = {
     "_conversion_report": "convert",
     "_graph_command": "cli",
     "_bench_command": "cli",
-    "_connectivity_plot": "connectivity",
-    "_connectivity_report": "connectivity",
     "_inspect": "cli",
-    "_unit_graph": "connectivity",
-    "_unit_rules": "connectivity",
-    "_unit_sets": "connectivity",
-    "_unit_trace": "connectivity",
-    "_unit_tracer": "connectivity",
-    "_unit_weights": "connectivity",
 }
 
 HEAVY = [

@@ -257,9 +257,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what reaches what through a network, layer by layer, and over how many paths."""
-    from xnets._connectivity_plot import plot_connectivity
-    from xnets._connectivity_report import compare_connectivity
     from xnets._inspect import inspect_models
+    from xnets.connectivity import compare_connectivity, plot_connectivity
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")

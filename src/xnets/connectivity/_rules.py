@@ -1,7 +1,7 @@
 """What each of torch's operations does to units: one rule an operation, at the ATen level.
 
 A rule takes the call and returns the ids of its result. Operations that have none are decomposed,
-or else assumed to mix everything. See _unit_sets.py for ids.
+or else assumed to mix everything. See _sets.py for ids.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from xnets._unit_graph import NOTHING
-from xnets._unit_sets import (
+from xnets.connectivity._graph import NOTHING
+from xnets.connectivity._sets import (
     Ids,
     TooManyKinds,
     compress,
@@ -28,7 +28,7 @@ from xnets._unit_sets import (
 )
 
 if TYPE_CHECKING:
-    from xnets._unit_tracer import Tracer
+    from xnets.connectivity._tracer import Tracer
 
 Result = Ids | Sequence[Ids | None]
 

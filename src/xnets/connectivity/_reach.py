@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from xnets._connectivity_report import Assumption as Assumption
-from xnets._connectivity_report import Connectivity as Connectivity
-from xnets._connectivity_report import LayerConnectivity as LayerConnectivity
 from xnets._suggest import unknown_name
-from xnets._unit_graph import FloatArray, IntArray, Paths
-from xnets._unit_trace import Trace, TracedLayer, trace_units
+from xnets.connectivity._graph import FloatArray, IntArray, Paths
+from xnets.connectivity._report import Connectivity, LayerConnectivity
+from xnets.connectivity._trace import Trace, TracedLayer, trace_units
 
 NORMS = ("mix", "pass")
 

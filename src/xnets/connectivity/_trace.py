@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from xnets._run_once import run_once
-from xnets._unit_graph import IntArray, UnitGraph
-from xnets._unit_sets import Ids
-from xnets._unit_tracer import Assumption as Assumption
-from xnets._unit_tracer import TracedLayer as TracedLayer
-from xnets._unit_tracer import Tracer
+from xnets.connectivity._graph import IntArray, UnitGraph
+from xnets.connectivity._sets import Ids
+from xnets.connectivity._tracer import Assumption as Assumption
+from xnets.connectivity._tracer import TracedLayer as TracedLayer
+from xnets.connectivity._tracer import Tracer
 from xnets.nn import (
     ExpanderConv1d,
     ExpanderConv2d,
