@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -86,9 +87,13 @@ def _build(
         return create_model(name, compression=compression, **options, **settings)
     from torchvision import models
 
+    name_there = name.removeprefix(TORCHVISION)
+    takes = inspect.signature(models.get_model_builder(name_there)).parameters
+    if "weights_backbone" in takes:  # by default, those of segmentation nets are downloaded
+        settings = {"weights_backbone": None, **settings}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of old models, about their initial weights
-        model: nn.Module = models.get_model(name.removeprefix(TORCHVISION), **settings)
+        model: nn.Module = models.get_model(name_there, **settings)
     if compression is None or compression == 1:
         return model
     with warnings.catch_warnings():

@@ -258,11 +258,15 @@ def inspect(
 ) -> None:
     """Show what reaches what through a network, layer by layer, and over how many paths."""
     from xnets._inspect import inspect_models
+    from xnets._picture_path import check_picture
     from xnets.connectivity import compare_connectivity, plot_connectivity
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
     families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
+    if plot is not None:
+        with asked_by_user():
+            check_picture("--plot", plot)
     reports = inspect_models(
         model,
         families,

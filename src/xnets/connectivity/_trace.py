@@ -88,7 +88,7 @@ def trace_units(
 def _input_ids(graph: UnitGraph, model: nn.Module, tensor: Tensor, dim: int | None) -> Ids:
     """One unit a channel; token numbers and other integers are one unit in all."""
     size = [1] * tensor.dim()
-    if tensor.is_floating_point() and tensor.dim() > 0:
+    if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dim() > 0:
         channel = _channel_dim(model, tensor) if dim is None else dim
         if not -tensor.dim() <= channel < tensor.dim():
             raise ValueError(
