@@ -97,6 +97,18 @@ def test_inspect_compares_families(here):
     assert shares["grouped"] == 0.25 < shares["random"]
 
 
+def test_inspect_takes_the_papers_names():
+    shown = invoke("inspect", "G-MobileNet-0.25-4", "--source", "input")
+    assert shown.exit_code == 0, shown.output
+    assert "blocks.1.pointwise.0" in shown.stdout
+    report = json.loads(invoke("inspect", "G-MobileNet-0.25-4", "--json").stdout)
+    assert report["layers"][-2]["connected"] < 1  # groups never mix
+    other = json.loads(
+        invoke("inspect", "G-MobileNet-0.25-4", "--family", "random", "--json").stdout
+    )
+    assert other["layers"][-2]["connected"] == 1
+
+
 def test_inspect_takes_torchvisions_models():
     pytest.importorskip("torchvision")
     options = ["torchvision:squeezenet1_1", "--compression", 4, "--input", "3x64x64"]
@@ -131,10 +143,22 @@ def test_every_help_has_an_example(command):
         (["train", "--epochs", "0"], "`epochs` (=0) must be at least 1"),
         (["train", "--lr", "nan"], "`lr` (=nan) must be above 0"),
         (["train", "--seed", "-1"], "`seed` (=-1) must be at least 0"),
-        (["train", "--batch-size", "99999"], "`batch_size` (=99999) must be at most the number"),
+        (["train", "--batch-size", "99999"], "`batch_size` (=99999) must be between 1 and the"),
         (["train", "--block", "5", "5"], "no layer of model 'convnet' can be thinned so: `block`"),
         (["train", "--threads", "0"], "`threads` (=0) must be at least 1"),
         (["train", "--device", "tpu"], "`device` (='tpu') must be one of auto, cpu, cuda"),
+        (["train", "--resume", "runs/digits/1"], "`resume` (='runs/digits/1') must be 'auto'; nam"),
+        (["train", "--precision", "16"], "unknown precision '16'; "),
+        (["train", "--accumulate", "3"], "`batch_size` (=64) must be a multiple of the number of "),
+        (
+            ["train", "imagenet-ResNet-34"],
+            "imagenet needs --data-dir FOLDER, a folder with train/C",
+        ),
+        (
+            ["train", "cifar10-VGG16", "--data-dir", "x"],
+            "cifar10: missing its batch files; looked i",
+        ),
+        (["train", "tu-berlin"], "tu-berlin: get the sketches in PNG format from https://"),
         (["train", "--data-dir", "x"], "the digits come with scikit-learn"),
         (["train", "fashion-mnist", "--data-dir", "x"], "looked in x; get the data with `apt inst"),
         (["train", "--out", "full"], "the output folder full is not empty; name a new one"),
@@ -142,7 +166,7 @@ def test_every_help_has_an_example(command):
         (["eval", "none"], "no such file or folder: none"),
         (["eval", "full"], "full is no finished run: it holds no checkpoint.ckpt"),
         (["eval", "file"], "file is not an xnets checkpoint"),
-        (["inspect", "mobilnet"], "unknown model 'mobilnet'; did you mean 'mobilenet'? known: "),
+        (["inspect", "mobilnet"], "unknown model 'mobilnet'; did you mean 'mobilenet' or "),
         (["inspect", "mlp", "--set", "width"], "`set` (='width') must be NAME=VALUE, such as"),
         (["inspect", "mlp", "--set", "widht=4"], "unknown argument of model 'mlp': 'widht'; did"),
         (["inspect", "mlp", "--set", "width=x"], "`width` (='x') must be an integer of at least 1"),
@@ -197,11 +221,31 @@ def test_debugging_shows_the_traceback(monkeypatch):
     assert isinstance(result.exception, ValueError)
 
 
+def test_a_training_that_diverges_is_one_line_and_no_success(here):
+    result = invoke("train", *FAST, "--lr", "1e30", "--out", "run")
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(
+        "xnets: error: training diverged in epoch 1 of 1: the loss is nan; lower"
+    )
+
+
+def test_a_run_is_resumed_and_a_finished_one_repeated(here):
+    first = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
+    again = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
+    assert first.exit_code == again.exit_code == 0
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert again.stderr == ""
+    other = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--seed", 1)
+    assert other.exit_code == 2
+    assert "the run in run was begun with another `seed` (=0, now 1); " in other.stderr
+
+
 def test_bugs_are_not_hidden(monkeypatch):
     def broken(*args, **kwargs):
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr("xnets.cli.run_recipe", broken)
+    monkeypatch.setattr("xnets._train_command.run_recipe", broken)
     result = invoke("train")
     assert isinstance(result.exception, ValueError)
     assert "xnets: error" not in result.stderr
@@ -211,7 +255,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "result.json")
 
-    monkeypatch.setattr("xnets.cli.run_recipe", full)
+    monkeypatch.setattr("xnets._train_command.run_recipe", full)
     result = invoke("train")
     assert result.exit_code == 2
     assert result.stderr == "xnets: error: No space left on device: result.json\n"
@@ -219,7 +263,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
 
 def test_importing_the_command_line_loads_nothing_heavy():
     heavy = [
-        "lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "sklearn",
+        "jinja2", "lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "sklearn",
         "tensorboard", "triton",
     ]  # fmt: skip
     code = f"import sys, xnets.cli; print([m for m in {heavy} if m in sys.modules])"
@@ -256,7 +300,10 @@ def test_ctrl_c_keeps_what_is_done(here):
 def test_threads_reach_torch_and_are_given_back(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "xnets.train.loop.accuracy", lambda *_: seen.append(torch.get_num_threads()) or 0.5
+        "xnets.train.loop.accuracy", lambda *_, **__: seen.append(torch.get_num_threads()) or 0.5
+    )
+    monkeypatch.setattr(
+        "xnets.train._evaluate.accuracy", lambda *_, **__: seen.append(torch.get_num_threads()) or 0
     )
     trained = invoke("train", *FAST, "--threads", 2, "--out", "run", "--json")
     assert json.loads(trained.stdout)["recipe"]["threads"] == 2

@@ -120,6 +120,20 @@ def test_tied_weights_are_left() -> None:
     }
 
 
+def test_each_layer_can_have_a_compression_of_its_own() -> None:
+    _, report = xnets.convert(small_net(), {"2": 2, "[25]": 4})
+    assert [(layer.name, layer.compression) for layer in report.converted] == [("2", 2), ("5", 4)]
+    assert reasons(report)["0"] == "first layer"
+    assert reasons(report)["8"] == "not named in `compression`"
+    assert not report.refused
+    _, report = xnets.convert(small_net(), {"0": 4, "2": 4}, keep_ends=False)
+    assert [layer.name for layer in report.refused] == ["0"]  # it has three inputs
+    with pytest.raises(ValueError, match=r"unknown layer in `compression`: '7'; .*known: 0, 2, 4"):
+        xnets.convert(small_net(), {"7": 4})
+    with pytest.raises(ValueError, match=r"`compression` \(=0.5\) must be at least 1"):
+        xnets.convert(small_net(), {"2": 0.5})
+
+
 def test_where_leaves_layers_and_no_others_graph_changes() -> None:
     net = small_net()
     asked = []
@@ -470,6 +484,14 @@ def test_bad_models() -> None:
         xnets.convert(nn.DataParallel(small_net()))
     with pytest.raises(TypeError, match="is a OptimizedModule: convert the model first"):
         xnets.convert(torch.compile(small_net()))
+
+
+def test_a_converted_model_gives_its_features() -> None:
+    extract = pytest.importorskip("torchvision.models.feature_extraction").create_feature_extractor
+    resnet = pytest.importorskip("torchvision.models").resnet18()
+    sparse, _ = xnets.convert(resnet, compression=4)
+    features = extract(sparse.eval(), ["layer2"])(torch.randn(1, 3, 64, 64))["layer2"]
+    assert features.shape == (1, 128, 8, 8)
 
 
 TORCHVISION = {

@@ -21,9 +21,11 @@ MAY_IMPORT = {
     "connectivity": {"nn"},
     "models": {"nn", "convert"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
+    "reproduce": {"train", "models", "count"},
     "bench": {"models", "count", "nn", "graphs", "ops"},
     "cli": {
         "bench",
+        "reproduce",
         "train",
         "models",
         "convert",
@@ -41,6 +43,8 @@ BELONGS_TO = {
     "_graph_command": "cli",
     "_bench_command": "cli",
     "_inspect": "cli",
+    "_reproduce_command": "cli",
+    "_train_command": "cli",
 }
 
 HEAVY = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xnets._convert_rules import INTENDED
 from xnets._table import format_table
 
 
@@ -54,6 +55,11 @@ class ConversionReport:
     def left(self) -> tuple[LayerChange, ...]:
         """The layers that were left alone."""
         return tuple(layer for layer in self.layers if not layer.became)
+
+    @property
+    def refused(self) -> tuple[LayerChange, ...]:
+        """The layers that were to be converted and could not be."""
+        return tuple(layer for layer in self.left if layer.reason not in INTENDED)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""

@@ -18,6 +18,11 @@ from xnets.nn import ExpanderLayer
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+EXCLUDED = "excluded by `where`"
+NOT_NAMED = "not named in `compression`"
+FIRST, LAST, DEPTHWISE = "first layer", "last layer", "depthwise"
+# What somebody chose, or what lies in the layer's purpose; every other reason is a refusal.
+INTENDED = (EXCLUDED, NOT_NAMED, FIRST, LAST, DEPTHWISE)
 _FUSED = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
@@ -66,7 +71,7 @@ def find_ends(model: nn.Module, layers: list[nn.Module], example_input: Any) -> 
         order = _execution_order(model, order, example_input) or order
     if not order or order == [model]:
         return {}
-    return {id(order[-1]): "last layer", id(order[0]): "first layer"}
+    return {id(order[-1]): LAST, id(order[0]): FIRST}
 
 
 def _execution_order(model: nn.Module, layers: list[Dense], example_input: Any) -> list[Dense]:
@@ -171,7 +176,7 @@ def why_leave(layer: nn.Module, compression: float) -> str:
         return "its parameters have hooks, which expect the dense shape"
     groups = getattr(layer, "groups", 1)
     if groups > 1:
-        return "depthwise" if groups == layer.in_channels else f"grouped (groups={groups})"
+        return DEPTHWISE if groups == layer.in_channels else f"grouped (groups={groups})"
     num_in = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
     if num_in < compression:
         return f"too small: {num_in} inputs are fewer than the compression"

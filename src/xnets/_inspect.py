@@ -16,7 +16,7 @@ from xnets._suggest import unknown_name
 from xnets.connectivity import Connectivity, connectivity
 from xnets.convert import convert
 from xnets.graphs import list_families
-from xnets.models import create_model, list_models, model_arguments
+from xnets.models import create_model, model_arguments
 
 TORCHVISION = "torchvision:"
 
@@ -136,8 +136,6 @@ def _default_size(name: str, settings: Sequence[str]) -> list[int]:
             names = [TORCHVISION + model for model in known]
             raise ValueError(unknown_name("model", name, names))
         return [3, 224, 224]
-    if name not in list_models():
-        raise ValueError(unknown_name("model", name, [*list_models(), f"{TORCHVISION}NAME"]))
     values = {**model_arguments(name), **_read_settings(settings)}
     side = values.get("image_size", 64)
     return [values.get("in_channels", 3), side, side]

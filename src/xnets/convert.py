@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 from xnets._conversion_report import ConversionReport as ConversionReport
 from xnets._conversion_report import LayerChange as LayerChange
 from xnets._convert_rules import (
+    EXCLUDED,
+    NOT_NAMED,
     Dense,
     check_model,
     extra_attributes,
@@ -50,7 +53,7 @@ INITS = ("fresh", "copy", "magnitude")
 
 def convert(
     model: nn.Module,
-    compression: float = 4,
+    compression: float | Mapping[str, float] = 4,
     *,
     family: str = "random",
     block: tuple[int, int] = (1, 1),
@@ -70,7 +73,9 @@ def convert(
 
     Args:
         model: Any module.
-        compression: How many times fewer weights in each converted layer.
+        compression: How many times fewer weights in each converted layer; or a mapping from names
+            of layers, with the wildcards `*`, `?` and `[abc]`, to numbers: the first name that fits
+            a layer holds, and a layer that none fits is left alone.
         family: Family of the graphs; see xnets.graphs.list_families.
         block: (b_out, b_in) of the graphs; a layer that it does not divide is left alone.
         where: Called with a layer's name and module; the layer is left alone if it returns False.
@@ -90,7 +95,7 @@ def convert(
 
     Raises:
         TypeError: If `model` is no module, or one that must be converted before it is wrapped.
-        ValueError: If an argument is unknown or out of range.
+        ValueError: If an argument is unknown or out of range, or a name fits no layer.
 
     Examples:
         >>> import torch
@@ -108,7 +113,9 @@ def convert(
         1 of 3 layers converted; parameters 39,370 -> 11,722 (3.36 times fewer)
     """
     check_model(model)
-    degree_for(1, compression)
+    by_name = {"*": compression} if not isinstance(compression, Mapping) else dict(compression)
+    for number in by_name.values():
+        degree_for(1, number)
     check_backend(backend)
     check_seed(seed)
     check_block_sides(block)
@@ -119,6 +126,8 @@ def convert(
     if family not in list_families():
         raise ValueError(unknown_name("family", family, list_families()))
     layers = list(find_layers(model))
+    if isinstance(compression, Mapping):
+        _check_names(by_name, [name for name, _ in layers])
     ends = find_ends(model, [m for _, m in layers], example_input) if keep_ends else {}
     tied, read = tied_weights(model), weights_read_by_parents(model)
     memo: dict[int, Any] = {}
@@ -126,13 +135,15 @@ def convert(
     for name, layer in layers:
         new: ExpanderLayer | None = None
         key = id(layer)
-        reason = ends.get(key) or read.get(key) or tied.get(key) or why_leave(layer, compression)
+        factor = next((c for pattern, c in by_name.items() if fnmatchcase(name, pattern)), None)
+        reason = ends.get(key) or ("" if factor else NOT_NAMED)
+        reason = reason or read.get(key) or tied.get(key) or why_leave(layer, factor or 1)
         if not reason and where is not None and not where(name, layer):
-            reason = "excluded by `where`"
+            reason = EXCLUDED
         layer_seed = _layer_seed(seed, name)
         if not reason:
             try:
-                new = _expander(layer, compression, family, block, layer_seed, init, backend)
+                new = _expander(layer, factor or 1, family, block, layer_seed, init, backend)
                 memo[id(layer)] = new
             except ValueError as error:
                 reason = str(error)
@@ -172,6 +183,12 @@ def convert(
         warnings.warn("xnets.convert: no layer was converted; print the report", stacklevel=2)
     report = ConversionReport(tuple(changes), _num_params(model), _num_params(converted))
     return converted, report
+
+
+def _check_names(patterns: Mapping[str, float], names: list[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(unknown_name("layer in `compression`:", pattern, names))
 
 
 def _layer_seed(seed: int, name: str) -> int:

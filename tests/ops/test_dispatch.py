@@ -7,7 +7,7 @@ import torch
 
 from xnets import ops
 from xnets.graphs import make_graph
-from xnets.ops import _dispatch
+from xnets.ops import _cpu, _dispatch
 
 
 def pattern(num_in: int = 8, num_out: int = 6, **arguments: object) -> ops.Pattern:
@@ -47,6 +47,12 @@ def test_every_backend_can_be_asked_for() -> None:
         assert f"-> {name}" in ops.explain(linear_call(), name)
 
 
+@pytest.fixture
+def no_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cpu, "LIBRARY", None)
+
+
+@pytest.mark.usefixtures("no_compiled_kernels")
 def test_auto_takes_the_smaller_copy() -> None:
     # 8 inputs, 6 outputs, degree 2: a row gathers 12 inputs, a dense weight has 48 entries.
     for rows, taken in ((1, "gather"), (4, "gather"), (5, "masked"), (1000, "masked")):
@@ -61,6 +67,23 @@ def test_auto_takes_the_smaller_copy() -> None:
     assert ops.choose(conv_call(input=torch.ones(1, 8, 3, 3))).name == "masked"
 
 
+def test_auto_prefers_the_compiled_kernels_to_dense_ones_where_they_pay() -> None:
+    graph = make_graph("complete", 8, 6)
+    tensors = [torch.tensor(a) for a in (graph.indptr, graph.indices)]
+    complete = {"pattern": ops.make_pattern(*tensors, 8, 6), "weight": torch.ones(48, 1)}
+    for rows, changes, taken in (
+        (1, {}, "cpu"),
+        (1000, {}, "cpu"),
+        (1, complete, "cpu"),  # to scatter 48 edges costs more than to multiply them
+        (1000, complete, "masked"),
+    ):
+        assert ops.choose(linear_call(input=torch.ones(rows, 8), **changes)).name == taken
+    table = ops.explain(linear_call(input=torch.ones(1000, 8), **complete))
+    assert "slow: at 100% of all edges, dense kernels cost 0.47 of these" in table
+    assert "-> masked" in table
+
+
+@pytest.mark.usefixtures("no_compiled_kernels")
 def test_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     picky = ops.Backend(
         "picky", "never fits", lambda call: call.input, lambda call: ["too wide", "too tall"]

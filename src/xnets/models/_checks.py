@@ -1,6 +1,8 @@
-"""The check that every model makes of its sizes."""
+"""The checks that models make of their arguments."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 def check_sizes(**sizes: int) -> None:
@@ -20,3 +22,23 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"`{name}` (={size!r}) must be an integer of at least 1")
+
+
+def check_one_of(name: str, value: object, known: Collection[object]) -> None:
+    """Demand one of some values.
+
+    Args:
+        name: The argument.
+        value: What it is.
+        known: What it may be.
+
+    Raises:
+        ValueError: If it is none of them.
+
+    Examples:
+        >>> check_one_of("depth", 35, (18, 34, 50))
+        Traceback (most recent call last):
+        ValueError: `depth` (=35) must be one of 18, 34, 50
+    """
+    if value not in known:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(str, known))}")

@@ -56,7 +56,7 @@ class ExpanderLayer(nn.Module):
         self._kernel_shape = kernel_size
         self._groups = groups
         self.block = graph.block
-        self.backend = ops.check_backend(backend)
+        self.backend = backend
         shape = (graph.num_edges, *kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
@@ -69,6 +69,15 @@ class ExpanderLayer(nn.Module):
         self.register_buffer("indices", _index(graph.indices, self.weight.device))
         self._derive(graph)
         self.reset_parameters()
+
+    @property
+    def backend(self) -> str:
+        """The backend that must run this layer, or "auto"; may be set at any time."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._backend = ops.check_backend(name)
 
     # --- the graph -------------------------------------------------------------------------------
 
@@ -221,7 +230,10 @@ class ExpanderLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to `input`."""
-        return ops.run(self.call(input), self.backend)
+        if isinstance(input, torch.fx.Proxy):  # a leaf to torch.fx, as torch's own layers are
+            path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
+            return input.tracer.create_proxy("call_module", path, (input,), {})  # type: ignore[return-value]
+        return ops.run(self.call(input), self._backend)
 
     def explain(self, input: Tensor) -> str:
         """Say which backends can run this layer on `input`, and which one does.
@@ -232,7 +244,7 @@ class ExpanderLayer(nn.Module):
         Returns:
             A table, one line a backend.
         """
-        return ops.explain(self.call(input), self.backend)
+        return ops.explain(self.call(input), self._backend)
 
     # --- moving, saving, loading -----------------------------------------------------------------
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from xnets.ops import _cpu_ops  # registers the operators  # noqa: F401
+from xnets.ops import _cpu_ops
 from xnets.ops._call import Call
 from xnets.ops._cpu_library import LIBRARY, WHY_NO_LIBRARY
+from xnets.ops._eager import in_function_transform
+
+# What one edge at one position costs, in multiplications of a dense kernel (one scattered into the
+# dense weight: in positions). Medians of `xnets bench layers`; see docs/performance.md.
+_EDGE_COST = 2.2
+_EDGE_COST_OF_BLOCKS = 1.3
+_SCATTER_COST = 25
 
 
 def why_not(call: Call) -> list[str]:
@@ -27,18 +33,23 @@ def why_not(call: Call) -> list[str]:
     if not dtypes <= {torch.float32}:
         odd = next(dtype for dtype in dtypes if dtype != torch.float32)
         reasons.append(f"it computes in float32, not {str(odd).removeprefix('torch.')}")
-    if not torch.compiler.is_compiling() and _in_function_transform():
+    if not torch.compiler.is_compiling() and in_function_transform():
         reasons.append("torch.func and forward-mode derivatives need torch's own ops")
     return reasons
 
 
 def why_slow(call: Call) -> list[str]:
-    """Why dense kernels would be faster."""
+    """Why `masked` would be faster: measured costs of both, in multiplications of dense kernels."""
     pattern = call.pattern
     density = pattern.num_edges * call.groups / (pattern.num_in * pattern.num_out)
-    if density > 0.75:
-        return [f"the graph is nearly dense ({density:.0%} of all edges)"]
-    return []
+    sparse = density * (_EDGE_COST_OF_BLOCKS if pattern.block[0] >= 4 else _EDGE_COST)
+    dense = 1.0
+    if not torch.compiler.is_compiling():  # compiled code must serve every batch size
+        positions = call.input.numel() // pattern.num_in
+        dense += _SCATTER_COST * density / max(1, positions)
+    if sparse <= dense:
+        return []
+    return [f"at {density:.0%} of all edges, dense kernels cost {dense / sparse:.2f} of these"]
 
 
 def run(call: Call) -> Tensor:
@@ -55,12 +66,12 @@ def run(call: Call) -> Tensor:
 
 def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     pattern = call.pattern
-    unbatched = call.spatial > 0 and x.dim() == call.spatial + 1
-    if call.spatial == 0:
-        shape, x = x.shape, x.reshape(-1, pattern.num_in)
-    elif unbatched:
+    shape, dims = x.shape, call.spatial + 2
+    if call.spatial == 0 and x.dim() != dims:
+        x = x.reshape(-1, pattern.num_in)
+    elif x.dim() != dims:
         x = x.unsqueeze(0)
-    y: Tensor = torch.ops.xnets.cpu(
+    y = _cpu_ops.apply(
         x,
         weight,
         bias,
@@ -71,11 +82,6 @@ def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         call.padding,
         call.dilation,
     )
-    if call.spatial == 0:
-        return y.view(*shape[:-1], pattern.num_out)
-    return y.squeeze(0) if unbatched else y
-
-
-def _in_function_transform() -> bool:
-    peek = torch._C._functorch.peek_interpreter_stack
-    return peek() is not None or forward_ad._current_level >= 0
+    if len(shape) == dims:
+        return y
+    return y.squeeze(0) if call.spatial else y.view(*shape[:-1], pattern.num_out)

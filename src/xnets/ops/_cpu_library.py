@@ -100,7 +100,7 @@ class Graph:
     Holds the addresses of the index tensors, not the tensors: it must not outlive them.
     """
 
-    def __init__(self, indptr: Tensor, indices: Tensor, sizes: list[int]) -> None:
+    def __init__(self, indptr: Tensor, indices: Tensor, *sizes: int) -> None:
         if not (indptr.is_contiguous() and indices.is_contiguous()):
             raise ValueError("the graph's index tensors must be contiguous")
         self.edges = indices.numel()

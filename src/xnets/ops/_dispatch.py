@@ -112,7 +112,8 @@ def explain(call: Call, backend: str = "auto") -> str:
         >>> import torch, xnets
         >>> layer = xnets.nn.ExpanderLinear(8, 8, compression=2)
         >>> print(explain(layer.call(torch.ones(1, 8))))
-        -> gather     Algorithm 1 in pure torch            yes
+        -> cpu        compiled kernels                     yes
+           gather     Algorithm 1 in pure torch            yes
            masked     dense kernels on a scattered weight  yes
            reference  the definition, slow                 yes
     """

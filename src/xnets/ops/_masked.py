@@ -9,12 +9,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from xnets.ops._call import Call
-from xnets.ops._pattern import Pattern, edge_positions
+from xnets.ops._eager import PerGraph, in_function_transform, runs_eagerly
+from xnets.ops._pattern import Pattern, edge_positions_of
 
 
 def run(call: Call) -> Tensor:
     """Run the call densely."""
     return call.run_dense(dense_weight(call.weight, call.pattern, call.groups))
+
+
+# 8 bytes an edge, where the graph is nearly dense or small: less than its activations.
+_positions = PerGraph(edge_positions_of)
 
 
 def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:
@@ -28,7 +33,15 @@ def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:
     Returns:
         (num_out, num_in / groups, *kernel_size).
     """
-    width = pattern.num_in // groups
-    flat = weight.new_zeros(pattern.num_out * width, *weight.shape[1:])
-    flat = flat.index_copy(0, edge_positions(pattern, groups), weight)
-    return flat.view(pattern.num_out, width, *weight.shape[1:])
+    width, kernel = pattern.num_in // groups, weight.shape[1:]
+    shape = (pattern.num_out * width, *kernel)
+    arguments = (pattern.indptr, pattern.indices)
+    find = _positions if runs_eagerly(weight, *arguments) else edge_positions_of
+    positions = find(*arguments, pattern.num_in, pattern.num_out, *pattern.block, groups)
+    if in_function_transform():  # vmap may not write many weights into one tensor of zeros
+        flat = weight.new_zeros(shape).index_copy(0, positions, weight)
+    elif kernel.numel() == 1:  # scatter_ knows one dimension best: 3 times as fast
+        flat = weight.new_zeros(shape[0]).scatter_(0, positions, weight.reshape(-1))
+    else:
+        flat = weight.new_zeros(shape).index_copy_(0, positions, weight)
+    return flat.view(pattern.num_out, width, *kernel)

@@ -89,20 +89,27 @@ def edge_positions(pattern: Pattern, groups: int = 1) -> Tensor:
         >>> edge_positions(pattern)
         tensor([0, 3, 5])
     """
-    b_out, b_in = pattern.block
-    width = pattern.num_in // groups
-    device = pattern.indices.device
-    output = torch.arange(pattern.num_out, device=device)
+    sizes = (pattern.num_in, pattern.num_out, *pattern.block, groups)
+    return edge_positions_of(pattern.indptr, pattern.indices, *sizes)
+
+
+def edge_positions_of(
+    indptr: Tensor, indices: Tensor, num_in: int, num_out: int, b_out: int, b_in: int, groups: int
+) -> Tensor:
+    """`edge_positions` of a pattern that is given by its parts."""
+    width = num_in // groups
+    device = indices.device
+    output = torch.arange(num_out, device=device)
     # Output v of group g starts at v * width, and its inputs are counted from g * width.
-    row_start = output * width - output // (pattern.num_out // groups) * width
+    row_start = output * width - output // (num_out // groups) * width
     within_block = torch.arange(b_in, device=device)
-    base_degree = pattern.indptr.diff().repeat_interleave(b_out)  # of every output
-    num_rows_edges = pattern.indices.shape[0] * b_out
+    base_degree = indptr.diff().repeat_interleave(b_out)  # of every output
+    num_rows_edges = indices.shape[0] * b_out
     output_of = output.repeat_interleave(base_degree, output_size=num_rows_edges)
     # Outputs of one block row read the same stretch of `indices`, one after the other.
     row_end = base_degree.cumsum(0)
     step = torch.arange(num_rows_edges, device=device) - (row_end - base_degree)[output_of]
-    base_edge = pattern.indptr[output_of // b_out] + step
-    first_input = pattern.indices[base_edge] * b_in
+    base_edge = indptr[output_of // b_out] + step
+    first_input = indices[base_edge] * b_in
     positions = (row_start[output_of] + first_input)[:, None] + within_block
     return positions.reshape(-1)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from xnets._errors import UserError
+
+_PARTIAL = ".partial-"
 
 
 def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Path:
@@ -23,7 +27,8 @@ def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Pat
     Raises:
         ValueError: If it holds files already, is a file, or cannot be written.
     """
-    folder = Path("runs") / name if out is None else Path(out)
+    folder = default_folder(name) if out is None else Path(out)
+    check_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if out is None:
@@ -43,6 +48,27 @@ def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Pat
     return folder
 
 
+def default_folder(name: str) -> Path:
+    """The folder of the numbered runs of a recipe."""
+    return Path("runs") / name
+
+
+def check_name(folder: Path) -> None:
+    """Refuse a path that TensorBoard could not write to.
+
+    Raises:
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        str(folder.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(folder.absolute()).decode("utf-8", "backslashreplace")
+        raise UserError(
+            f"the output folder {shown} must have a name in UTF-8, which TensorBoard needs; name "
+            "another"
+        ) from error
+
+
 def _next_number(parent: Path) -> Path:
     taken = [int(p.name) for p in parent.iterdir() if p.name.isascii() and p.name.isdigit()]
     number = max(taken, default=0) + 1
@@ -57,13 +83,16 @@ def _next_number(parent: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all, even if the process or the machine dies meanwhile.
 
     Args:
         path: The file; it may exist.
 
     Yields:
         A path beside it to write to, renamed to `path` at the end.
+
+    Raises:
+        OSError: If that fails, as on a full disk; it names `path`.
 
     Examples:
         >>> import tempfile
@@ -73,9 +102,35 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     [p.name for p in Path(folder).iterdir()]
         ['a.txt']
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f"{_PARTIAL}{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:  # the name must not reach the disk before the content
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files of a process that was killed."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        path.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, values: Any) -> None:
+    """Write a file for `torch.load`, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written; torch itself would raise a RuntimeError.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

@@ -1,0 +1,63 @@
+"""Whether torch runs plainly here, and what is computed from a graph's index tensors meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.weak import WeakTensorKeyDictionary
+
+T = TypeVar("T")
+_PLAIN = (Tensor, torch.nn.Parameter, type(None))
+
+
+def in_function_transform() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    )
+
+
+def runs_eagerly(*tensors: Tensor | None) -> bool:
+    """Whether nothing watches: no tracing, mode, transform, profiler or tensor subclass.
+
+    Then the dispatcher may be passed by, which costs more than a small layer's work, and tensors
+    have values to read.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and not in_function_transform()
+        and not torch._C._autograd._profiler_enabled()
+        and all(type(tensor) in _PLAIN for tensor in tensors)
+    )
+
+
+class PerGraph(Generic[T]):
+    """Something computed from a graph's index tensors, kept while they live and do not change.
+
+    Args:
+        compute: Takes indptr, indices and whatever else the call names; must not keep the tensors.
+    """
+
+    def __init__(self, compute: Callable[..., T]) -> None:
+        self._compute = compute
+        # By the layer's own index tensor: what is derived from it dies with it.
+        self._known: Any = WeakTensorKeyDictionary()
+
+    def __len__(self) -> int:
+        """Number of graphs that something is kept for."""
+        return len(self._known)
+
+    def __call__(self, indptr: Tensor, indices: Tensor, *sizes: int) -> T:
+        """What `compute` returns, computed again only if the tensors were written to."""
+        versions = () if indices.is_inference() else (indptr._version, indices._version)
+        stamp = (indptr.data_ptr(), indices.data_ptr(), sizes, versions)
+        known: tuple[object, T] | None = self._known.get(indices)
+        if known is None or known[0] != stamp:
+            known = self._known[indices] = stamp, self._compute(indptr, indices, *sizes)
+        return known[1]
