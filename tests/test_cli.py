@@ -207,7 +207,7 @@ def test_every_help_has_an_example(command):
         (["inspect", "mlp", "--compression", "0"], "`compression` (=0.0) must be at least 1"),
         (
             ["inspect", "mlp", "--plot", "no/x.png"],
-            "--plot (=no/x.png): there is no folder no; make",
+            "--plot (=no/x.png): there is no folder",
         ),
         (["inspect", "mlp", "--plot", "x.what"], "--plot (=x.what) must end in one of .png, .svg"),
         (["inspect", "torchvision:resnet9"], "unknown model 'torchvision:resnet9'; did you mean"),

@@ -8,24 +8,21 @@ from typing import Annotated, Optional
 
 import typer
 
+from xnets._train_options import (
+    BackendName,
+    BatchSize,
+    DataDir,
+    Device,
+    Epochs,
+    Json,
+    LearningRate,
+    Model,
+    Threads,
+    Workers,
+)
 from xnets.train import Result, evaluate, get_recipe
 from xnets.train import train as run_recipe
 from xnets.train._distributed import find_world
-
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads this at run time, also under Python 3.10
-    typer.Option(help="Folder of the data set's files; nowhere else is looked then."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")]
-Threads = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Number of CPU threads; the recipe's by default."),
-]
-Workers = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Processes that read images from folders; one a core by default, at most 8."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
 def train(
@@ -44,10 +41,7 @@ def train(
             metavar="auto",
         ),
     ] = None,
-    model: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The network; see `xnets list models`."),
-    ] = None,
+    model: Model = None,
     compression: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="How many times fewer edges than dense; 1 trains the dense network."),
@@ -60,14 +54,8 @@ def train(
         Optional[tuple[int, int]],  # noqa: UP045
         typer.Option(help="Outputs and inputs that share one edge of the graph.", metavar="OUT IN"),
     ] = None,
-    epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Passes over the training images."),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Images per step, in all processes together."),
-    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     accumulate: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Pieces that a process cuts its part of a batch into, to save memory."),
@@ -80,18 +68,12 @@ def train(
         Optional[int],  # noqa: UP045
         typer.Option(help="Height and width that the network sees, of image folders."),
     ] = None,
-    lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Peak learning rate."),
-    ] = None,
+    lr: LearningRate = None,
     seed: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Seed of graphs, weights and shuffle."),
     ] = None,
-    backend: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="How expander layers compute; see `xnets list backends`."),
-    ] = None,
+    backend: BackendName = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,

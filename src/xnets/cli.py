@@ -12,12 +12,14 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command
+from xnets import _bench_command, _bench_speed_command
+from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._reproduce_command import reproduce
 from xnets._suggest import unknown_name
 from xnets._train_command import eval_, train
+from xnets.compare import list_kinds
 from xnets.graphs import list_families
 from xnets.models import list_models, parse_name
 from xnets.ops import list_backends
@@ -28,6 +30,7 @@ _LISTS = {
     "recipes": list_recipes,
     "models": list_models,
     "families": list_families,
+    "kinds": list_kinds,
     "tables": list_tables,
     "backends": lambda: ["auto", *list_backends()],
 }
@@ -114,6 +117,15 @@ app.command(
         "xnets eval my-run --ten-crop --data-dir ~/imagenet",
     ),
 )(eval_)
+app.command(
+    "compare",
+    epilog=_examples(
+        "xnets compare digits --seeds 5",
+        "xnets compare fashion-mnist --kinds grouped,expander --compression 4,8 --out my-study",
+        "xnets compare digits --kinds expander --compression 8 --block 1x1 --block 4x1",
+        "xnets compare cifar10-modern --model DenseNet-BC-40-24 --ray auto",
+    ),
+)(compare)
 
 
 @app.command(
@@ -126,7 +138,10 @@ app.command(
 )
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="See `xnets list models`; or torchvision:NAME, timm:NAME.", metavar="MODEL"
+        ),
     ],
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -261,6 +276,24 @@ bench.command(
         "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
     )
 )(_bench_command.graphs)
+bench.command(
+    epilog=_examples(
+        "xnets bench layers --quick",
+        "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.layers)
+bench.command(
+    epilog=_examples(
+        "xnets bench models --quick",
+        "xnets bench models --models resnet50,timm:vit_small_patch16_224 --threads 2 --batch 1",
+    )
+)(_bench_speed_command.models)
+bench.command(
+    epilog=_examples(
+        "xnets bench breakeven",
+        "xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.breakeven)
 
 
 def main() -> None:

@@ -53,20 +53,43 @@ def digits() -> Recipe:
     )
 
 
-@register_recipe
-def fashion_mnist() -> Recipe:
-    """Zalando's images of clothes, 28 x 28: minutes on a CPU."""
+def _clothes(name: str, dataset: str, epochs: int, threads: int | None, **sizes: int) -> Recipe:
     return Recipe(
-        name="fashion-mnist",
-        dataset="fashion-mnist",
+        name=name,
+        dataset=dataset,
         model="convnet",
-        model_args={"width": 32, "stages": 3, "depth": 2, "stem_stride": 2},
-        epochs=8,
+        model_args=sizes,
+        epochs=epochs,
         batch_size=128,
         lr=0.01,
         weight_decay=0.02,
         flip=True,
+        threads=threads,
     )
+
+
+@register_recipe
+def fashion_mnist() -> Recipe:
+    """Zalando's images of clothes, 28 x 28: minutes on a CPU."""
+    name = "fashion-mnist"
+    return _clothes(name, name, 8, None, width=32, stages=3, depth=2, stem_stride=2)
+
+
+@register_recipe
+def fashion_mnist_deep() -> Recipe:
+    """Fashion-MNIST on a narrow, deep net, where thin layers can starve: half a minute on a CPU."""
+    sizes = {"width": 16, "stages": 2, "depth": 4, "stem_stride": 4}
+    return _clothes("fashion-mnist-deep", "fashion-mnist", 2, 1, **sizes)
+
+
+@register_recipe
+def fashion_mnist_alike() -> Recipe:
+    """Which of four images are alike: the first layer keeps them apart, the others must join them.
+
+    See `xnets.train.data._alike`.
+    """
+    sizes = {"width": 32, "stages": 1, "depth": 5, "stem_stride": 4, "stem_groups": 4}
+    return _clothes("fashion-mnist-alike", "fashion-mnist-alike", 2, 1, **sizes)
 
 
 def modern(name: str, dataset: str, model: str, **values: Any) -> Recipe:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xnets._errors import UserError
 from xnets._suggest import unknown_name
+from xnets.train.data._alike import load_fashion_mnist_alike
 from xnets.train.data._cifar import load_cifar10, load_cifar100
 from xnets.train.data._dataset import Dataset
 from xnets.train.data._digits import load_digits
@@ -29,6 +30,7 @@ _DATASETS = {
     "cifar100": _Entry(load_cifar100, sizes=False),
     "digits": _Entry(load_digits, sizes=False),
     "fashion-mnist": _Entry(load_fashion_mnist, sizes=False),
+    "fashion-mnist-alike": _Entry(load_fashion_mnist_alike, sizes=False),
     "image-folder": _Entry(load_image_folder, sizes=True),
     "imagenet": _Entry(load_imagenet, sizes=True),
     "tu-berlin": _Entry(load_tu_berlin, sizes=True),
@@ -73,7 +75,8 @@ def list_datasets() -> list[str]:
 
     Examples:
         >>> list_datasets()
-        ['cifar10', 'cifar100', 'digits', 'fashion-mnist', 'image-folder', 'imagenet', 'tu-berlin']
+        ['cifar10', 'cifar100', 'digits', 'fashion-mnist', 'fashion-mnist-alike', 'image-folder',
+         'imagenet', 'tu-berlin']
     """
     return list(_DATASETS)
 
