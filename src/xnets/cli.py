@@ -191,9 +191,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what reaches what through a network, layer by layer, and over how many paths."""
-    from xnets._connectivity_plot import plot_connectivity
-    from xnets._connectivity_report import compare_connectivity
     from xnets._inspect import inspect_models
+    from xnets._picture_path import check_picture
+    from xnets.connectivity import compare_connectivity, plot_connectivity
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
@@ -201,6 +201,9 @@ def inspect(
         name = parse_name(model)
         family = name.family if name else "random"
     families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
+    if plot is not None:
+        with asked_by_user():
+            check_picture("--plot", plot)
     reports = inspect_models(
         model,
         families,

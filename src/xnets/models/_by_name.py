@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -167,5 +168,9 @@ def _foreign_model(name: str, settings: Mapping[str, Any]) -> nn.Module:
         else:
             from torchvision import models
 
-            model = models.get_model(name.removeprefix(TORCHVISION), **settings)
+            theirs = name.removeprefix(TORCHVISION)
+            takes = inspect.signature(models.get_model_builder(theirs)).parameters
+            if "weights_backbone" in takes:  # by default, those of segmentation nets are downloaded
+                settings = {"weights_backbone": None, **settings}
+            model = models.get_model(theirs, **settings)
     return model.train()
