@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xnets.compare import compare
-from xnets.train import get_recipe
+from xnets.compare import compare, list_trials
+from xnets.compare._ray import _store, _train_in_scratch
+from xnets.train import evaluate, get_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +20,16 @@ def test_without_ray_the_message_says_how_to_get_it(tiny, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"needs Ray: python -m pip install 'xnets\[ray\]'"):
         compare(tiny, kinds=["dense"], seeds=1, out=tmp_path, quiet=True, ray="local")
+
+
+def test_what_a_worker_does(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")  # the worker was started by srun
+    [trial] = list_trials(tiny, ["expander"], [4], seeds=1)
+    files = _train_in_scratch(trial, {"device": "cpu"})
+    stored = _store(files, tmp_path / "run")
+    assert stored.folder == tmp_path / "run"
+    assert stored.recipe == trial.recipe
+    assert evaluate(tmp_path / "run", device="cpu") == stored.test_accuracy
 
 
 def run(address, out, kinds):

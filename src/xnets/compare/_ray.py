@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from xnets.train._files import replacing
 from xnets.train._result import RESULT
 
 _PATIENCE = 10.0  # seconds
+# A worker that srun or torchrun started trains alone all the same.
+_LAUNCHERS = ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def run_on_ray(
@@ -64,6 +67,8 @@ def run_on_ray(
 
 def _train_in_scratch(trial: Trial, options: dict[str, Any]) -> dict[str, bytes]:
     """Train on a worker; return the files that the run leaves."""
+    for name in _LAUNCHERS:
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory(prefix="xnets-") as scratch:
         folder = Path(scratch) / trial.name
         run_trial(trial, folder, **options)

@@ -48,7 +48,7 @@ def write_report(
         with replacing(folder / name) as temporary:
             write_rows(rows, temporary)
     with replacing(folder / PICTURE) as temporary:
-        draw_tradeoff(points, temporary, title=_title(recipe))
+        draw_tradeoff(points, temporary, title=_title(recipe).replace(": ", "\n", 1))
     with replacing(folder / "report.md") as temporary:
         temporary.write_text(_markdown(recipe, points, failures), encoding="utf-8")
 
