@@ -94,12 +94,18 @@ def _cluster(address: str) -> Iterator[Any]:
     except ImportError as error:
         raise UserError("`ray` needs Ray: python -m pip install 'xnets[ray]'") from error
     alone = {"include_dashboard": False} if address == "local" else {}
-    try:
-        _check_reachable(address)
-        ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"`ray` (={address!r}): no cluster can be reached: {reason}") from error
+    tries = 3 if alone else 1  # Ray gives its own node 30 seconds, too few on a busy machine
+    for left in reversed(range(tries)):
+        try:
+            _check_reachable(address)
+            ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
+            break
+        except Exception as error:  # Ray raises many kinds, the bare one among them
+            ray.shutdown()
+            if not left:
+                reason = " ".join(str(error).split())[:300]
+                message = f"`ray` (={address!r}): no cluster can be reached: {reason}"
+                raise UserError(message) from error
     try:
         yield ray
     finally:
