@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -93,12 +94,12 @@ def _cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise UserError("`ray` needs Ray: python -m pip install 'xnets[ray]'") from error
-    alone = {"include_dashboard": False} if address == "local" else {}
+    alone: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     tries = 3 if alone else 1  # Ray gives its own node 30 seconds, too few on a busy machine
     for left in reversed(range(tries)):
         try:
             _check_reachable(address)
-            ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
             break
         except Exception as error:  # Ray raises many kinds, the bare one among them
             ray.shutdown()
