@@ -25,6 +25,8 @@ from xnets.compare import compare as run_comparison
 from xnets.compare._compare import COMPRESSIONS, KINDS
 from xnets.train import get_recipe
 
+_COMPRESSIONS = ",".join(f"{number:g}" for number in COMPRESSIONS)
+
 
 def compare(
     ctx: typer.Context,
@@ -34,7 +36,7 @@ def compare(
     ] = ",".join(KINDS),
     compression: Annotated[
         str, typer.Option(help="How many times fewer edges than dense, with commas between.")
-    ] = ",".join(f"{c:g}" for c in COMPRESSIONS),
+    ] = _COMPRESSIONS,
     block: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads this at run time, also under Python 3.10
         typer.Option(

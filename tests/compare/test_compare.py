@@ -180,6 +180,14 @@ def test_a_damaged_result_is_named(tiny, tmp_path):
         compare(tiny, **options)
 
 
+def test_one_process_compares(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="start it without torchrun and srun"):
+        compare(tiny, out=tmp_path / "new", **SMALL)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_the_same(whole, tiny, tmp_path):
     code = (

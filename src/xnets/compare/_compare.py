@@ -17,6 +17,7 @@ from xnets.compare._report import format_points, write_report
 from xnets.compare._summary import Point, summarize
 from xnets.compare._trials import SINGLE, Trial, list_trials
 from xnets.train import Interrupted, Recipe, Result, load_dataset
+from xnets.train._distributed import find_world
 from xnets.train._machine import choose_device
 
 KINDS = ("dense", "grouped", "shuffled", "expander", "biregular")
@@ -117,6 +118,11 @@ def compare(
     data = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
     trials = list_trials(recipe, kinds, compressions, blocks=blocks, seeds=seeds, data=data)
     folder = Path("comparisons") / recipe.name if out is None else Path(out)
+    if find_world().size > 1:
+        raise UserError(
+            "a comparison trains each network in one process: start it without torchrun and srun, "
+            "and name a Ray cluster by `ray` to use several machines or GPUs"
+        )
     if ray is None:
         choose_device(device)
         load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ from xnets.train._files import replacing
 from xnets.train._result import RESULT
 
 _PATIENCE = 10.0  # seconds
+# A worker that srun or torchrun started trains alone all the same.
+_LAUNCHERS = ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def run_on_ray(
@@ -64,6 +68,8 @@ def run_on_ray(
 
 def _train_in_scratch(trial: Trial, options: dict[str, Any]) -> dict[str, bytes]:
     """Train on a worker; return the files that the run leaves."""
+    for name in _LAUNCHERS:
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory(prefix="xnets-") as scratch:
         folder = Path(scratch) / trial.name
         run_trial(trial, folder, **options)
@@ -88,13 +94,19 @@ def _cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise UserError("`ray` needs Ray: python -m pip install 'xnets[ray]'") from error
-    alone = {"include_dashboard": False} if address == "local" else {}
-    try:
-        _check_reachable(address)
-        ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"`ray` (={address!r}): no cluster can be reached: {reason}") from error
+    alone: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    tries = 3 if alone else 1  # Ray gives its own node 30 seconds, too few on a busy machine
+    for left in reversed(range(tries)):
+        try:
+            _check_reachable(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
+            break
+        except Exception as error:  # Ray raises many kinds, the bare one among them
+            ray.shutdown()
+            if not left:
+                reason = " ".join(str(error).split())[:300]
+                message = f"`ray` (={address!r}): no cluster can be reached: {reason}"
+                raise UserError(message) from error
     try:
         yield ray
     finally:

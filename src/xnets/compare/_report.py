@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xnets._table import format_table
 from xnets.bench._output import write_rows
@@ -43,12 +44,13 @@ def write_report(
     if not results:
         return
     points = summarize(results)
-    tables = {"points.csv": points, "trials.csv": [trial_row(*pair) for pair in results]}
+    trials = [trial_row(*pair) for pair in results]
+    tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": trials}
     for name, rows in tables.items():
         with replacing(folder / name) as temporary:
             write_rows(rows, temporary)
     with replacing(folder / PICTURE) as temporary:
-        draw_tradeoff(points, temporary, title=_title(recipe))
+        draw_tradeoff(points, temporary, title=_title(recipe).replace(": ", "\n", 1))
     with replacing(folder / "report.md") as temporary:
         temporary.write_text(_markdown(recipe, points, failures), encoding="utf-8")
 

@@ -176,9 +176,9 @@ def _point(key: Key, own: list[tuple[Trial, Result]], accuracies: dict[Key, list
         expander_layers=sizes[0].expander_layers,
         seconds=fmean(result.seconds for _, result in own),
         against=against if found else "",
-        difference=found and found.mean,
-        difference_low=found and found.low,
-        difference_high=found and found.high,
+        difference=found.mean if found else None,
+        difference_low=found.low if found else None,
+        difference_high=found.high if found else None,
     )
 
 

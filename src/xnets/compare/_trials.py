@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any
 
 from xnets._errors import UserError, asked_by_user
 from xnets._suggest import unknown_name
@@ -146,7 +147,11 @@ def list_trials(
         for kind in kinds:
             for block in (SINGLE,) if kind in WITHOUT_BLOCK else blocks:
                 for compression in (1,) if kind == DENSE else compressions:
-                    changed = {"compression": compression, "block": tuple(block), "seed": seed}
+                    changed: dict[str, Any] = {
+                        "compression": compression,
+                        "block": tuple(block),
+                        "seed": seed,
+                    }
                     if kind != DENSE:
                         changed["family"] = "random" if kind == EXPANDER else kind
                     with asked_by_user():
