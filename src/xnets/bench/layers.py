@@ -131,7 +131,7 @@ def measure_layers(
         setup = Setup(shape, batch, training=step == "training", device=device, dtype=DTYPES[dtype])
         rows: list[LayerRow] = []
         ready: dict[int, Competitor] = {}
-        found = _competitors(setup, graphs, backends or default_backends(), peers)
+        found = _competitors(setup, graphs, backends or default_backends(device), peers)
         for who, graph, reason in found:
             row = _row(common, who, graph)
             if isinstance(who, Competitor):
@@ -160,9 +160,10 @@ def measure_layers(
     return [_with_ratios(row, min(dense, default=math.nan), shape, batch, step) for row in rows]
 
 
-def default_backends() -> list[str]:
-    """List "auto" and every backend but the reference."""
-    return ["auto", *(name for name in ops.list_backends() if name not in NOT_BY_DEFAULT)]
+def default_backends(device: str) -> list[str]:
+    """List "auto" and every backend but the reference, and GPU kernels (interpreted) on a CPU."""
+    left_out = {*NOT_BY_DEFAULT, *(() if torch.device(device).type == "cuda" else ("triton",))}
+    return ["auto", *(name for name in ops.list_backends() if name not in left_out)]
 
 
 def _competitors(
