@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "count": {"nn"},
     "connectivity": {"nn"},
     "models": {"nn", "convert"},
+    "files": {"models", "convert", "nn", "graphs"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},
     "bench": {"models", "count", "nn", "graphs", "ops"},

@@ -14,6 +14,9 @@ from xnets.convert import ConversionReport as ConversionReport
 from xnets.convert import convert as convert
 from xnets.count import Count as Count
 from xnets.count import count as count
+from xnets.files import load as load
+from xnets.files import read_metadata as read_metadata
+from xnets.files import save as save
 from xnets.models import create_model as create_model
 from xnets.models import list_models as list_models
 

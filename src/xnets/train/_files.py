@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from xnets._atomic import replacing as replacing
 from xnets._errors import UserError
 
 
@@ -53,29 +52,3 @@ def _next_number(parent: Path) -> Path:
             number += 1
         else:
             return parent / str(number)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all.
-
-    Args:
-        path: The file; it may exist.
-
-    Yields:
-        A path beside it to write to, renamed to `path` at the end.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with replacing(Path(folder, "a.txt")) as temporary:
-        ...         _ = temporary.write_text("whole")
-        ...     [p.name for p in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
