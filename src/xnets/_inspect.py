@@ -51,11 +51,11 @@ def inspect_models(
         for family in families:
             if family not in list_families():
                 raise ValueError(unknown_name("family", family, list_families()))
-        shape = _read_size(size) if size is not None else _default_size(name, settings)
+        shape = read_size(size) if size is not None else _default_size(name, settings)
     reports = {}
     for family in families:
         with asked_by_user():
-            model = _build(name, _read_settings(settings), family=family, **sparsity)
+            model = _build(name, read_settings(settings), family=family, **sparsity)
         try:
             with asked_by_user():
                 reports[family] = connectivity(
@@ -99,7 +99,8 @@ def _build(
     return model
 
 
-def _read_settings(settings: Sequence[str]) -> dict[str, Any]:
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Arguments written as NAME=VALUE; a value that is no Python literal is a text."""
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -112,7 +113,8 @@ def _read_settings(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _read_size(text: str) -> list[int]:
+def read_size(text: str) -> list[int]:
+    """The sizes in a text such as 3x224x224."""
     try:
         sizes = [int(part) for part in text.lower().split("x")]
     except ValueError:
@@ -131,6 +133,6 @@ def _default_size(name: str, settings: Sequence[str]) -> list[int]:
             names = [TORCHVISION + model for model in known]
             raise ValueError(unknown_name("model", name, names))
         return [3, 224, 224]
-    values = {**model_arguments(name), **_read_settings(settings)}
+    values = {**model_arguments(name), **read_settings(settings)}
     side = values.get("image_size", 64)
     return [values.get("in_channels", 3), side, side]

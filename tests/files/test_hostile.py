@@ -111,7 +111,7 @@ def test_descriptions_with_a_valid_hash(file, data):
         if data.draw(st.booleans()):
             name = data.draw(st.sampled_from(sorted(tensors)))
             tensors[name] = data.draw(
-                st.sampled_from([torch.zeros(0), torch.ones(3), tensors[name].float()[..., :1]])
+                st.sampled_from([torch.zeros(0), torch.ones(3), tensors[name].float().reshape(-1)[:1]])
             ).contiguous()
 
     path = rewrite(file, change)
@@ -139,7 +139,7 @@ def set_model(**args):
 
 def first_tensor(suffix, tensor):
     def change(about, tensors):
-        tensors[next(key for key in tensors if key.endswith(suffix))] = tensor
+        tensors[next(key for key in sorted(tensors) if key.endswith(suffix))] = tensor
 
     return change
 
@@ -150,21 +150,21 @@ HUGE = 2**31 - 8
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_layer(sizes=[HUGE, 16]), r"features\.1\.0 is 2147483640 -> 16 in the file"),
-        (set_layer(sizes=[8, HUGE]), r"its degree 2 does not fit its 32 indices"),
+        (set_layer(sizes=[HUGE, 8]), r"features\.1\.0 is 2147483640 -> 8 in the file"),
+        (set_layer(sizes=[8, HUGE]), r"its degree 2 does not fit its 16 indices"),
         (set_layer(sizes=[8, -16]), r"its sizes \[8, -16\] are not two positive integers"),
         (set_layer(sizes=[8, 2**70]), r"its sizes .* are not two positive integers"),
         (set_layer(sizes="8x16"), r"its sizes '8x16' are not two positive integers"),
         (set_layer(block=[0, 1]), r"its block \[0, 1\] are not two positive"),
-        (set_layer(block=[3, 1]), r"its block 3 x 1 does not divide 8 -> 16"),
-        (set_layer(block=[1, 2]), r"it has 32 kernels for 64 edges"),
+        (set_layer(block=[3, 1]), r"its block 3 x 1 does not divide 8 -> 8"),
+        (set_layer(block=[1, 2]), r"`indices` must lie in \[0, 4\), but"),
         (set_layer(degree=0), r"its degree 0 does not fit"),
         (set_layer(degree=-2), r"its degree -2 does not fit"),
         (set_layer(type="Linear"), r"its type 'Linear' is unknown"),
         (set_layer(type="ExpanderConv1d"), r"ExpanderConv1d in the file, Conv2d in the model"),
-        (first_tensor("indices", torch.full((32,), 200, dtype=torch.uint8)), r"`indices`"),
-        (first_tensor("indices", torch.zeros(32, dtype=torch.uint8)), r"duplicate edge"),
-        (first_tensor("indices", torch.zeros(32)), r"its indices are torch.float32"),
+        (first_tensor("indices", torch.full((16,), 200, dtype=torch.uint8)), r"`indices`"),
+        (first_tensor("indices", torch.zeros(16, dtype=torch.uint8)), r"duplicate edge"),
+        (first_tensor("indices", torch.zeros(16)), r"its indices are torch.float32"),
         (set_model(width=10**12), r"its model 'convnet' cannot be built|in the model"),
         (set_model(width=-1), r"its model 'convnet' cannot be built: `width` \(=-1\)"),
         (set_model(depth=10**9), r"far more layers than the file has tensors"),
