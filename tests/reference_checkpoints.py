@@ -11,6 +11,7 @@ import io
 import pickle
 import struct
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def mobilenet(c: int, classes: int, kind: str = "expander") -> State:
     w.conv("model.0.0", 3, 32, 3)
     w.norm("model.0.1", 32)
     widths = [32, 32, 64, 64, 128, 128, *[256] * 6, 512, 1024]
-    for i, (num_in, num_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for i, (num_in, num_out) in enumerate(pairwise(widths), start=1):
         w.conv(f"model.{i}.0", 1, num_in, 3)
         w.norm(f"model.{i}.1", num_in)
         if i == 1:

@@ -253,7 +253,9 @@ def _take_over(module: Any, original: OriginalLayer) -> nn.Module:
     kind = ExpanderLinear if isinstance(module, nn.Linear) else ExpanderConv2d
     layer = kind.from_dense(module, graph=graph)  # type: ignore[attr-defined]
     layer.bias = None  # the original's expander layers have none
-    expected = original.weight * original.mask.view(*original.mask.shape, *[1] * (module.weight.dim() - 2))
+    expected = original.weight * original.mask.view(
+        *original.mask.shape, *[1] * (module.weight.dim() - 2)
+    )
     if not torch.equal(layer.dense_weight(), expected.to(layer.weight)):
         raise AssertionError(f"{original.name} was not taken over exactly")
     return layer  # type: ignore[no-any-return]
@@ -268,7 +270,9 @@ def _describe(name: str, original: OriginalLayer, layer: ExpanderLayer) -> Impor
     graph = layer.graph
     off = torch.zeros(0)
     if original.mask is not None:
-        off = original.weight.flatten(2) if original.weight.dim() > 2 else original.weight[..., None]
+        off = (
+            original.weight.flatten(2) if original.weight.dim() > 2 else original.weight[..., None]
+        )
         off = off[original.mask == 0].abs()
     return ImportedLayer(
         name=name,
