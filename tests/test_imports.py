@@ -20,6 +20,10 @@ MAY_IMPORT = {
     "count": {"nn"},
     "connectivity": {"nn"},
     "models": {"nn", "convert"},
+    "files": {"models", "convert", "nn", "graphs"},
+    "hub": {"files"},
+    "export": {"nn", "ops"},
+    "import_reference": {"models", "nn", "graphs"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},
     "bench": {"models", "count", "nn", "graphs", "ops"},
@@ -27,6 +31,9 @@ MAY_IMPORT = {
     "cli": {
         "bench",
         "compare",
+        "export",
+        "files",
+        "import_reference",
         "reproduce",
         "train",
         "models",
@@ -49,6 +56,8 @@ BELONGS_TO = {
     "_inspect": "cli",
     "_reproduce_command": "cli",
     "_train_command": "cli",
+    "_files_commands": "cli",
+    "_reference_file": "import_reference",
 }
 
 HEAVY = [

@@ -46,7 +46,7 @@ def inspect_models(
         for family in families:
             if family not in list_families():
                 raise ValueError(unknown_name("family", family, list_families()))
-        values = _read_settings(settings)
+        values = read_settings(settings)
         shape = read_size(size) if size is not None else input_size(name, values, side=64)
     reports = {}
     for family in families:
@@ -68,7 +68,8 @@ def inspect_models(
     return reports
 
 
-def _read_settings(settings: Sequence[str]) -> dict[str, Any]:
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Arguments written as NAME=VALUE; a value that is no Python literal is a text."""
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")

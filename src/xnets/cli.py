@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command, _bench_speed_command
+from xnets import _bench_command, _bench_speed_command, _files_commands
 from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
@@ -257,6 +257,19 @@ app.command(
         "xnets reproduce --html report.html --markdown report.md --csv report.csv",
     ),
 )(reproduce)
+
+app.command(
+    "export",
+    epilog=_examples(
+        "xnets export runs/digits/1 --format onnx --lowering gather --input 1x8x8",
+        "xnets export runs/digits/1 --format pt2 --lowering custom --input 1x8x8",
+        "xnets export runs/digits/1 --format safetensors",
+    ),
+)(_files_commands.export)
+app.command(
+    "import-reference",
+    epilog=_examples("xnets import-reference best.pth.tar --model X-DenseNet-BC-2-40-24"),
+)(_files_commands.import_reference)
 
 bench = typer.Typer(
     help="Experiments and benchmarks, each with a CSV and a picture.",

@@ -178,7 +178,7 @@ def convert(
             )
     for old, new_layer in replaced:
         _keep_state(old, new_layer, memo)
-    _turn_off_fast_paths(converted)
+    turn_off_fast_paths(converted)
     if not replaced:
         warnings.warn("xnets.convert: no layer was converted; print the report", stacklevel=2)
     report = ConversionReport(tuple(changes), _num_params(model), _num_params(converted))
@@ -298,7 +298,7 @@ def _keep_state(old: nn.Module, new: ExpanderLayer, memo: dict[int, Any]) -> Non
         setattr(new, name, copy.deepcopy(value, memo))
 
 
-def _turn_off_fast_paths(model: nn.Module) -> None:
+def turn_off_fast_paths(model: nn.Module) -> None:
     """Keep torch's fused transformer layers, which read the weights of their linears, off."""
     for module in model.modules():
         if any(isinstance(inner, ExpanderLayer) for inner in module.modules()):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,10 @@ class BipartiteGraph:
         indices: Base inputs of each base output, shape (base edges,), increasing within a row.
         block: (b_out, b_in), how many outputs and inputs one base edge joins completely.
 
+    Attributes:
+        drawn_from: (family, seed) if `make_graph` drew the graph from an int, else None; it takes
+            no part in comparisons.
+
     Raises:
         ValueError: If the block does not divide the sizes, or the CSR arrays are no simple graph.
 
@@ -51,6 +55,7 @@ class BipartiteGraph:
     indptr: IntArray
     indices: IntArray
     block: tuple[int, int] = (1, 1)
+    drawn_from: ClassVar[tuple[str, int] | None] = None
 
     def __post_init__(self) -> None:
         """Normalise the arrays, check them, and make them read-only."""

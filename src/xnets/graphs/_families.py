@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, Protocol
 
+import numpy as np
+
 from xnets._suggest import unknown_name
 from xnets.graphs._bipartite import BipartiteGraph
 from xnets.graphs._biregular import biregular_graph
@@ -102,6 +104,8 @@ def make_graph(
     graph: BipartiteGraph = draw(
         num_in, num_out, degree=degree, compression=compression, block=block, seed=seed, **options
     )
+    if not options and not isinstance(seed, np.random.Generator):
+        object.__setattr__(graph, "drawn_from", (family, int(seed)))
     return graph
 
 

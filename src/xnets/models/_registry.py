@@ -132,6 +132,8 @@ def create_model(
     if compression is None:
         compression = plan.compression or spec.compression
     model = build(**spec.args, **model_args)
+    # Kept by deepcopy and convert; xnets.save writes it, so that xnets.load can build the model.
+    model.created_by = {"name": name, "args": model_args}  # type: ignore[assignment]
     if compression is None or compression == 1:
         return model
     sparse, report = plan.apply(

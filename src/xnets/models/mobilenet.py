@@ -25,8 +25,9 @@ class MobileNet(nn.Module):
         in_channels: Channels of the image.
         num_classes: Number of outputs.
         width: Every number of channels is multiplied by this and rounded down.
-        as_coded: Whether the first convolution and the last block keep their full width, as in the
-            network that the paper's authors trained; the printed costs are those of the other.
+        as_coded: Whether the first convolution and the last block keep their full width, and the
+            blocks clip at 6 (ReLU6), as in the network that the paper's authors trained; the
+            printed costs are those of the other.
 
     Shape:
         Images (batch, in_channels, height, width) to logits (batch, num_classes).
@@ -48,12 +49,14 @@ class MobileNet(nn.Module):
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 32 * width >= 1:
             raise ValueError(f"`width` (={width!r}) must be a number of at least 1/32")
         channels = 32 if as_coded else int(32 * width)
-        self.stem = _normed(nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False))
+        activation = nn.ReLU6 if as_coded else nn.ReLU
+        stem = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
+        self.stem = _normed(stem, nn.ReLU)
         self.blocks = nn.Sequential()
         for block, (full_width, stride) in enumerate(_BLOCKS, start=1):
             is_last = block == len(_BLOCKS)
             out_channels = full_width if as_coded and is_last else int(full_width * width)
-            self.blocks.append(_separable(channels, out_channels, stride))
+            self.blocks.append(_separable(channels, out_channels, stride, activation))
             channels = out_channels
         self.classifier = nn.Linear(channels, num_classes)
 
@@ -66,16 +69,22 @@ class MobileNet(nn.Module):
         return logits
 
 
-def _separable(channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def _separable(
+    channels: int, out_channels: int, stride: int, activation: type[nn.ReLU | nn.ReLU6]
+) -> nn.Sequential:
     depthwise = nn.Conv2d(
         channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False
     )
     pointwise = nn.Conv2d(channels, out_channels, 1, bias=False)
-    return nn.Sequential(OrderedDict(depthwise=_normed(depthwise), pointwise=_normed(pointwise)))
+    return nn.Sequential(
+        OrderedDict(
+            depthwise=_normed(depthwise, activation), pointwise=_normed(pointwise, activation)
+        )
+    )
 
 
-def _normed(conv: nn.Conv2d) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
+def _normed(conv: nn.Conv2d, activation: type[nn.ReLU | nn.ReLU6]) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), activation(inplace=True))
 
 
 def _plan(thin_from: int = 2) -> Plan:

@@ -33,6 +33,8 @@ class ExpanderLayer(nn.Module):
         num_out: Number of outputs of the graph.
         block: (b_out, b_in) of the graph.
         backend: "auto" or the name of the backend that must run this layer; may be set at any time.
+        drawn_from: (family, seed) of the graph that the layer was made with, where it was drawn by
+            name; loading another pattern does not change it, so compare before trusting it.
     """
 
     weight: nn.Parameter
@@ -57,6 +59,7 @@ class ExpanderLayer(nn.Module):
         self._groups = groups
         self.block = graph.block
         self.backend = backend
+        self.drawn_from = graph.drawn_from
         shape = (graph.num_edges, *kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:

@@ -9,6 +9,7 @@ from xnets.ops._dispatch import list_backends as list_backends
 from xnets.ops._dispatch import run as run
 from xnets.ops._functional import expander_conv as expander_conv
 from xnets.ops._functional import expander_linear as expander_linear
+from xnets.ops._gather import gathered as gathered
 from xnets.ops._masked import dense_weight as dense_weight
 from xnets.ops._pattern import Pattern as Pattern
 from xnets.ops._pattern import edge_positions as edge_positions

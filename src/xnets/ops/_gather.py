@@ -56,6 +56,29 @@ def run(call: Call) -> Tensor:
     return conv(selected, kernels, call.bias, call.stride, call.padding, call.dilation, groups)
 
 
+def gathered(pattern: Pattern) -> tuple[Tensor, Tensor | None]:
+    """What Algorithm 1 reads, as index tensors.
+
+    Args:
+        pattern: The graph.
+
+    Returns:
+        The inputs to select, int64, in the order of the outputs' blocks, each with as many as the
+        largest degree. And the kernels that go with them, int64, in the order of the weight that
+        the grouped convolution takes; the kernel after the last stands for zero. None if that is
+        the order of the layer's own weight, as of every regular graph.
+
+    Examples:
+        >>> from xnets.ops import make_pattern
+        >>> gathered(make_pattern(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4, 2))
+        (tensor([0, 3, 1, 0]), tensor([0, 1, 2, 3]))
+    """
+    if pattern.is_regular and pattern.max_degree:
+        return _inputs(pattern.indices.long(), pattern.block[1]), None
+    neighbors, kernels = _padded(pattern)
+    return _inputs(neighbors.long(), pattern.block[1]), kernels.long()
+
+
 def _inputs(base_inputs: Tensor, b_in: int) -> Tensor:
     if b_in == 1:
         return base_inputs
@@ -69,6 +92,13 @@ def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor
     Returns:
         Base inputs, shape (base outputs * max_degree,), and weights in canonical order.
     """
+    neighbors, kernels = _padded(pattern)
+    zero = weight.new_zeros(1, *weight.shape[1:])
+    return neighbors, torch.cat([weight, zero]).index_select(0, kernels)
+
+
+def _padded(pattern: Pattern) -> tuple[Tensor, Tensor]:
+    """Base inputs, and for each weight of the padded graph the kernel or num_edges for none."""
     b_out, b_in = pattern.block
     rows, most = pattern.base_num_out, max(1, pattern.max_degree)
     indptr = pattern.indptr.long()  # times the block, it may pass 2^31
@@ -85,5 +115,4 @@ def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor
     row_start = (indptr[:-1] * (b_out * b_in)).view(rows, 1, 1, 1)
     edge = row_start + (r * degree.view(rows, 1, 1, 1) + step.view(most, 1)) * b_in + c
     edge = torch.where(present.view(rows, 1, most, 1), edge, pattern.num_edges)
-    zero = weight.new_zeros(1, *weight.shape[1:])
-    return neighbors, torch.cat([weight, zero]).index_select(0, edge.reshape(-1))
+    return neighbors, edge.reshape(-1)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xnets._atomic import PARTIAL
+from xnets._atomic import replacing as replacing
 from xnets._errors import UserError
-
-_PARTIAL = ".partial-"
 
 
 def make_run_folder(name: str, out: str | os.PathLike[str] | None = None) -> Path:
@@ -81,44 +79,9 @@ def _next_number(parent: Path) -> Path:
             return parent / str(number)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all, even if the process or the machine dies meanwhile.
-
-    Args:
-        path: The file; it may exist.
-
-    Yields:
-        A path beside it to write to, renamed to `path` at the end.
-
-    Raises:
-        OSError: If that fails, as on a full disk; it names `path`.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with replacing(Path(folder, "a.txt")) as temporary:
-        ...         _ = temporary.write_text("whole")
-        ...     [p.name for p in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    temporary = path.with_name(f"{_PARTIAL}{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:  # the name must not reach the disk before the content
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Remove the half-written files of a process that was killed."""
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
 
 
