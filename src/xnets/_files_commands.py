@@ -80,7 +80,7 @@ def export(
             )
         with asked_by_user():
             _export(network, out, format_, lowering, read_size(size), fixed_batch)
-    written = {"file": str(out), "format": format_, "lowering": lowering}
+    written: dict[str, Any] = {"file": str(out), "format": format_, "lowering": lowering}
     written |= {"bytes": out.stat().st_size}
     typer.echo(json.dumps(written) if as_json else f"wrote {out} ({out.stat().st_size:,} bytes)")
 
