@@ -97,6 +97,33 @@ def test_inspect_compares_families(here):
     assert shares["grouped"] == 0.25 < shares["random"]
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("reach.gif", "--plot (=reach.gif) must end in one of .png, .svg, .pdf"),
+        (".", "--plot (=.) must end in one of .png, .svg, .pdf"),
+        ("none/a.png", "--plot (=none/a.png): there is no folder none; make it first"),
+    ],
+)
+def test_inspect_looks_at_the_picture_before_the_work(here, monkeypatch, path, message):
+    monkeypatch.setattr("xnets._inspect.connectivity", None)
+    shown = invoke("inspect", "mlp", "--compression", "4", "--plot", path)
+    assert (shown.exit_code, shown.stderr) == (2, f"xnets: error: {message}\n")
+
+
+def test_inspect_downloads_no_weights(monkeypatch):
+    pytest.importorskip("torchvision")
+
+    def load(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", load)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
+    name = "torchvision:lraspp_mobilenet_v3_large"
+    shown = invoke("inspect", name, "--input", "3x33x33", "--json")
+    assert shown.exit_code == 0, shown.stderr
+
+
 def test_inspect_takes_the_papers_names():
     shown = invoke("inspect", "G-MobileNet-0.25-4", "--source", "input")
     assert shown.exit_code == 0, shown.output
@@ -178,8 +205,11 @@ def test_every_help_has_an_example(command):
         (["inspect", "mlp", "--compare", "random"], "`compare` needs `compression`: a dense net"),
         (["inspect", "mlp", "--compression", "2", "--compare", "a,b"], "unknown family 'a'; "),
         (["inspect", "mlp", "--compression", "0"], "`compression` (=0.0) must be at least 1"),
-        (["inspect", "mlp", "--plot", "no/x.png"], "No such file or directory: no/x.png"),
-        (["inspect", "mlp", "--plot", "x.what"], "Format 'what' is not supported"),
+        (
+            ["inspect", "mlp", "--plot", "no/x.png"],
+            "--plot (=no/x.png): there is no folder",
+        ),
+        (["inspect", "mlp", "--plot", "x.what"], "--plot (=x.what) must end in one of .png, .svg"),
         (["inspect", "torchvision:resnet9"], "unknown model 'torchvision:resnet9'; did you mean"),
         (["list", "recipe"], "unknown list 'recipe'; did you mean 'recipes'?"),
     ],

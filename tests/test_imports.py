@@ -44,18 +44,11 @@ BELONGS_TO = {
     "_conversion_report": "convert",
     "_graph_command": "cli",
     "_bench_command": "cli",
+    "_bench_speed_command": "cli",
     "_compare_command": "cli",
-    "_reproduce_command": "cli",
-    "_connectivity_plot": "connectivity",
-    "_connectivity_report": "connectivity",
     "_inspect": "cli",
+    "_reproduce_command": "cli",
     "_train_command": "cli",
-    "_unit_graph": "connectivity",
-    "_unit_rules": "connectivity",
-    "_unit_sets": "connectivity",
-    "_unit_trace": "connectivity",
-    "_unit_tracer": "connectivity",
-    "_unit_weights": "connectivity",
 }
 
 HEAVY = [

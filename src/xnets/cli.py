@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command
+from xnets import _bench_command, _bench_speed_command
 from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
@@ -138,7 +138,10 @@ app.command(
 )
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="See `xnets list models`; or torchvision:NAME, timm:NAME.", metavar="MODEL"
+        ),
     ],
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -188,9 +191,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what reaches what through a network, layer by layer, and over how many paths."""
-    from xnets._connectivity_plot import plot_connectivity
-    from xnets._connectivity_report import compare_connectivity
     from xnets._inspect import inspect_models
+    from xnets._picture_path import check_picture
+    from xnets.connectivity import compare_connectivity, plot_connectivity
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
@@ -198,6 +201,9 @@ def inspect(
         name = parse_name(model)
         family = name.family if name else "random"
     families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
+    if plot is not None:
+        with asked_by_user():
+            check_picture("--plot", plot)
     reports = inspect_models(
         model,
         families,
@@ -270,6 +276,18 @@ bench.command(
         "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
     )
 )(_bench_command.graphs)
+bench.command(
+    epilog=_examples(
+        "xnets bench layers --quick",
+        "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.layers)
+bench.command(
+    epilog=_examples("xnets bench models --models resnet50,timm:vit_small_patch16_224 --batch 1")
+)(_bench_speed_command.models)
+bench.command(
+    epilog=_examples("xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2")
+)(_bench_speed_command.breakeven)
 
 
 def main() -> None:

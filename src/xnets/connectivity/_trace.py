@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from xnets._run_once import run_once
-from xnets._unit_graph import IntArray, UnitGraph
-from xnets._unit_sets import Ids
-from xnets._unit_tracer import Assumption as Assumption
-from xnets._unit_tracer import TracedLayer as TracedLayer
-from xnets._unit_tracer import Tracer
+from xnets.connectivity._graph import IntArray, UnitGraph
+from xnets.connectivity._sets import Ids
+from xnets.connectivity._tracer import Assumption as Assumption
+from xnets.connectivity._tracer import TracedLayer as TracedLayer
+from xnets.connectivity._tracer import Tracer
 from xnets.nn import (
     ExpanderConv1d,
     ExpanderConv2d,
@@ -88,7 +88,7 @@ def trace_units(
 def _input_ids(graph: UnitGraph, model: nn.Module, tensor: Tensor, dim: int | None) -> Ids:
     """One unit a channel; token numbers and other integers are one unit in all."""
     size = [1] * tensor.dim()
-    if tensor.is_floating_point() and tensor.dim() > 0:
+    if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dim() > 0:
         channel = _channel_dim(model, tensor) if dim is None else dim
         if not -tensor.dim() <= channel < tensor.dim():
             raise ValueError(

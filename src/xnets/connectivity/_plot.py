@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xnets._connectivity_report import Connectivity, LayerConnectivity
+from xnets.connectivity._report import Connectivity, LayerConnectivity
 
 _PANELS = 5  # matrices a report
 _CELLS = 128  # rows and columns of a matrix; larger ones are averaged over neighbours

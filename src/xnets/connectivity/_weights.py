@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from xnets._unit_graph import IntArray
-from xnets._unit_rules import OpCall, Result, rule, sizes
-from xnets._unit_sets import Edges, Ids, complete_edges, compress, pointwise, reduce, windows
+from xnets.connectivity._graph import IntArray
+from xnets.connectivity._rules import OpCall, Result, rule, sizes
+from xnets.connectivity._sets import (
+    Edges,
+    Ids,
+    complete_edges,
+    compress,
+    pointwise,
+    reduce,
+    windows,
+)
 
 if TYPE_CHECKING:
-    from xnets._unit_tracer import Tracer
+    from xnets.connectivity._tracer import Tracer
 
 
 @rule("convolution", "_convolution", "cudnn_convolution", "convolution_overrideable")

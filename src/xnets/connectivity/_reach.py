@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from xnets._connectivity_report import Assumption as Assumption
-from xnets._connectivity_report import Connectivity as Connectivity
-from xnets._connectivity_report import LayerConnectivity as LayerConnectivity
 from xnets._suggest import unknown_name
-from xnets._unit_graph import FloatArray, IntArray, Paths
-from xnets._unit_trace import Trace, TracedLayer, trace_units
+from xnets.connectivity._graph import FloatArray, IntArray, Paths
+from xnets.connectivity._report import Connectivity, LayerConnectivity
+from xnets.connectivity._trace import Trace, TracedLayer, trace_units
 
 NORMS = ("mix", "pass")
 
@@ -44,7 +42,8 @@ def connectivity(
     Args:
         model: Any module; it is left as it was.
         example_input: What the model takes: a tensor, or a tuple of arguments, or a dict of keyword
-            arguments. Batch size 1 is enough, and images may be as small as the model takes.
+            arguments. Batch size 1 is enough, and images may be as small as the model takes. A
+            tensor of integers, such as token numbers, is one source in all.
         source: Whose reach to follow: None for the channels of the input; the name of a layer for
             its units; "auto" for the inputs of the first sparse layer (one whose units read several
             of its inputs, not all), or of the network if there is none.

@@ -14,9 +14,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from xnets._unit_graph import NOTHING, IntArray, UnitGraph
-from xnets._unit_rules import OpCall, find_rule, in_memory
-from xnets._unit_sets import (
+from xnets.connectivity._graph import NOTHING, IntArray, UnitGraph
+from xnets.connectivity._rules import OpCall, find_rule, in_memory
+from xnets.connectivity._sets import (
     Edges,
     Ids,
     TooManyKinds,
@@ -28,7 +28,7 @@ from xnets._unit_sets import (
     pointwise,
     reduce,
 )
-from xnets._unit_weights import convolve, weigh
+from xnets.connectivity._weights import convolve, weigh
 from xnets.nn import ExpanderLayer
 
 

@@ -1,6 +1,6 @@
 """Which unit each element of a tensor belongs to, and how tensor operations join units.
 
-`Ids` are the heart of connectivity.py: an int64 tensor of as many dimensions as the tensor that it
+`Ids` are the heart of _reach.py: an int64 tensor of as many dimensions as the tensor that it
 describes, with the unit of each element; a dimension along which all elements belong to the same
 unit has size 1. So an image of 3 channels has ids of shape (1, 3, 1, 1), and whatever moves
 elements about (views, permutations, slices, concatenation) moves ids by the very same operation.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xnets._unit_graph import NOTHING, IntArray, UnitGraph
+from xnets.connectivity._graph import NOTHING, IntArray, UnitGraph
 
 Ids = Tensor
 Size = Sequence[int]

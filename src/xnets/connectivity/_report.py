@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnets._table import format_table
-from xnets._unit_trace import Assumption as Assumption
+from xnets.connectivity._trace import Assumption as Assumption
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Connectivity:
         Raises:
             ValueError: If there is no layer to draw.
         """
-        from xnets._connectivity_plot import plot_connectivity
+        from xnets.connectivity._plot import plot_connectivity
 
         plot_connectivity({"": self}, path)
 

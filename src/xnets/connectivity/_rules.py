@@ -1,7 +1,7 @@
 """What each of torch's operations does to units: one rule an operation, at the ATen level.
 
 A rule takes the call and returns the ids of its result. Operations that have none are decomposed,
-or else assumed to mix everything. See _unit_sets.py for ids.
+or else assumed to mix everything. See _sets.py for ids.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from xnets._unit_graph import NOTHING
-from xnets._unit_sets import (
+from xnets.connectivity._graph import NOTHING
+from xnets.connectivity._sets import (
     Ids,
     TooManyKinds,
     compress,
@@ -28,7 +28,9 @@ from xnets._unit_sets import (
 )
 
 if TYPE_CHECKING:
-    from xnets._unit_tracer import Tracer
+    from xnets.connectivity._tracer import Tracer
+
+_MANY = 2**20  # elements up to which a rule looks at each
 
 Result = Ids | Sequence[Ids | None]
 
@@ -101,7 +103,7 @@ def sizes(value: Any, count: int) -> list[int]:
 @rule(
     *("celu", "clamp", "dropout", "elu", "hardshrink", "hardswish", "hardtanh", "leaky_relu"),
     *("lerp", "mish", "native_dropout", "prelu", "_prelu_kernel", "selu", "softplus", "softshrink"),
-    *("threshold", "where", "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"),
+    *("threshold", "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"),
     *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm"),
     *("_batch_norm_with_update", "_batch_norm_no_update", "tril", "triu", "copy", "rrelu"),
     *("log_sigmoid_forward", "_batch_norm_impl_index", "_to_copy", "clone", "alias", "detach"),
@@ -115,8 +117,33 @@ def elementwise(call: OpCall) -> Result:
     return pointwise(call.tracer.graph, parts)
 
 
+@rule("where", "masked_fill")
+def choose(call: OpCall) -> Result:
+    """Each element of the result reads the one that a constant condition chooses."""
+    if len(call.args) != 3:
+        raise NotImplementedError("which places are non-zero depends on the data")
+    if call.name == "where":
+        condition, chosen, other = call.args
+    else:
+        other, condition, chosen = call.args
+    fixed = call.tracer.ids_of(condition) is None and not condition.is_meta
+    if not fixed or condition.numel() > _MANY:
+        return elementwise(call)
+    one, two = (
+        call.ids(part) if isinstance(part, Tensor) else torch.full((), NOTHING)
+        for part in (chosen, other)
+    )
+    return compress(torch.where(condition.cpu(), one, two))
+
+
 # Which arguments hold elements to be moved, where it is not the first alone.
-_MOVED = {"index_put": (0, 2), "slice_scatter": (0, 1), "select_scatter": (0, 1), "scatter": (0, 3)}
+_MOVED = {
+    "index_put": (0, 2),
+    "index_copy": (0, 3),
+    "slice_scatter": (0, 1),
+    "select_scatter": (0, 1),
+    "scatter": (0, 3),
+}
 
 
 @rule(
@@ -127,6 +154,7 @@ _MOVED = {"index_put": (0, 2), "slice_scatter": (0, 1), "select_scatter": (0, 1)
     *("transpose", "unbind", "unfold", "unsqueeze", "view", "movedim", "rot90"),
     *("channel_shuffle", "native_channel_shuffle", "unsafe_split", "unsafe_chunk", "view_copy"),
     *("repeat_interleave", "split_copy", "tile", "swapaxes", "hsplit", "vsplit", "block_diag"),
+    *("diag_embed", "index_copy"),
 )
 def structural(call: OpCall) -> Result:
     """The operation that moves elements moves their ids in the same way."""
@@ -195,7 +223,7 @@ def pad_constant(call: OpCall) -> Result:
     *("upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
     *("_upsample_nearest_exact2d", "grid_sampler_2d", "_adaptive_avg_pool2d"),
     *("_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "adaptive_max_pool2d"),
-    *("adaptive_max_pool3d", "_adaptive_avg_pool1d"),
+    *("adaptive_max_pool3d", "_adaptive_avg_pool1d", "fractional_max_pool2d"),
 )
 def within_channels(call: OpCall) -> Result:
     """Mixes the positions of an image, channel by channel."""
@@ -287,8 +315,22 @@ def reduction(call: OpCall) -> Result:
     return compress(reduce(call.tracer.graph, ids, list(dims), bool(keepdim)))
 
 
-@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "cumsum", "cumprod")
-@rule("sort", "topk", "kthvalue", "logcumsumexp", "cummax")
+@rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
+def running(call: OpCall) -> Result:
+    """Each element of the result reads those before it along one dimension, and itself."""
+    ids, dim = call.ids(call.args[0]), call.get(1, "dim")
+    if ids.dim() == 0 or ids.shape[dim] == 1:
+        return ids
+    if ids.numel() * ids.shape[dim] > _MANY:
+        call.tracer.assume(call.name, "reads all along its dimension")
+        return mix(call.tracer.graph, ids, [dim])
+    last = ids.movedim(dim, -1)
+    before = last.unsqueeze(-2).expand(*last.shape, last.shape[-1]).tril()  # NOTHING above
+    return compress(reduce(call.tracer.graph, before, [-1], False).movedim(-1, dim))
+
+
+@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax")
+@rule("sort", "topk", "kthvalue")
 def mixing_along(call: OpCall) -> Result:
     """Each element of the result reads all elements along one dimension."""
     position = 2 if call.name in ("topk", "kthvalue") else 1
@@ -317,6 +359,21 @@ def group_norm(call: OpCall) -> Result:
     groups = call.args[6] if call.name == "native_group_norm" else call.args[1]
     split = ids.expand(-1, size[1], *[-1] * (ids.dim() - 2)).unflatten(1, (groups, -1))
     return compress(mix(call.tracer.graph, split, range(2, split.dim())).flatten(1, 2))
+
+
+@rule("_fft_r2c", "_fft_c2c", "_fft_c2r")
+def fourier(call: OpCall) -> Result:
+    """Each element of the result reads all elements along the transformed dimensions."""
+    return reduce(call.tracer.graph, call.ids(call.args[0]), list(call.args[1]))
+
+
+@rule("view_as_real", "view_as_complex")
+def complex_parts(call: OpCall) -> Result:
+    """Real and imaginary part are one unit."""
+    ids = call.ids(call.args[0])
+    if call.name == "view_as_real":
+        return ids.unsqueeze(-1)
+    return reduce(call.tracer.graph, ids, [-1], keepdim=False)
 
 
 @rule("glu")
