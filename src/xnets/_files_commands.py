@@ -80,9 +80,9 @@ def export(
             )
         with asked_by_user():
             _export(network, out, format_, lowering, read_size(size), fixed_batch)
-    written = {"file": str(out), "format": format_, "lowering": lowering}
-    written |= {"bytes": out.stat().st_size}
-    typer.echo(json.dumps(written) if as_json else f"wrote {out} ({out.stat().st_size:,} bytes)")
+    size_in_bytes = out.stat().st_size
+    written = {"file": str(out), "format": format_, "lowering": lowering, "bytes": size_in_bytes}
+    typer.echo(json.dumps(written) if as_json else f"wrote {out} ({size_in_bytes:,} bytes)")
 
 
 def _export(

@@ -72,7 +72,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: If the model cannot be saved.
     """
-    _Anonymous(model).save_pretrained(folder)
+    _Anonymous(model).save_pretrained(Path(folder))
 
 
 def push_to_hub(model: nn.Module, repo_id: str, **options: Any) -> str:

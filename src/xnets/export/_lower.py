@@ -92,7 +92,7 @@ class _Gathered(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to `input`."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.kernels is not None:
             zero = weight.new_zeros(1, *weight.shape[1:])
             weight = self._shape(torch.cat([weight, zero]).index_select(0, self.kernels))

@@ -115,5 +115,5 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
         if flat.is_complex():
             flat = torch.view_as_real(flat).reshape(-1)
         if flat.numel():
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
