@@ -134,8 +134,54 @@ def three(values, fill: int) -> list[int]:
     return [fill] * (3 - len(values)) + values
 
 
-class Conv:
-    """One convolution: forward and both gradients, with memory of its own."""
+class Layer:
+    """What a convolution and a linear layer share: forward and both gradients, with memory of their own."""
+
+    kind: str  # of the C functions: xn_{kind}_forward and so on
+    shapes: list[tuple[int, ...]]  # of output, input, weight
+    size: int  # what the C functions take besides the graph: a pointer to xn_conv, or rows
+
+    def __init__(self, graph: Graph, threads: int, isa: int):
+        self.graph, self.library, self.threads, self.isa = graph, graph.library, threads, isa
+        self.scratch = [
+            torch.full((max(n, 1),), 255, dtype=torch.uint8) for n in self.scratch_bytes()
+        ]
+
+    def scratch_bytes(self) -> list[int]:
+        ask = getattr(self.library, f"xn_{self.kind}_scratch")
+        sizes = [ask(self.graph.pointer, self.size, op, self.threads, self.isa) for op in range(3)]
+        assert min(sizes) >= 0, sizes
+        return sizes
+
+    def result(self, op: int, out: Tensor | None) -> Tensor:
+        return torch.full(self.shapes[op], torch.nan) if out is None else out
+
+    def run(self, name: str, op: int, *arrays: Tensor | None, out: Tensor | None) -> Tensor:
+        out = self.result(op, out)
+        status = getattr(self.library, f"xn_{self.kind}_{name}")(
+            self.graph.pointer,
+            self.size,
+            *map(address, (*arrays, out, self.scratch[op])),
+            self.threads,
+            self.isa,
+        )
+        assert status == 0, status
+        return out
+
+    def forward(self, x, weight, bias=None, out=None):
+        return self.run("forward", FORWARD, x, weight, bias, out=out)
+
+    def grad_input(self, grad, weight, out=None):
+        return self.run("grad_input", GRAD_INPUT, grad, weight, out=out)
+
+    def grad_weight(self, x, grad, out=None):
+        return self.run("grad_weight", GRAD_WEIGHT, x, grad, out=out)
+
+
+class Conv(Layer):
+    """One convolution of any number of dimensions up to three."""
+
+    kind = "conv"
 
     def __init__(
         self,
@@ -148,157 +194,35 @@ class Conv:
         threads=1,
         isa=0,
     ):
-        self.graph, self.library, self.threads, self.isa = graph, graph.library, threads, isa
         dims = len(kernel)
         stride, padding, dilation = (
             stride or [1] * dims,
             padding or [0] * dims,
             dilation or [1] * dims,
         )
-        self.c = CConv(
-            input_shape[0],
-            *(
-                (ctypes.c_int32 * 3)(*three(v, f))
-                for v, f in (
-                    (input_shape[2:], 1),
-                    (kernel, 1),
-                    (stride, 1),
-                    (padding, 0),
-                    (dilation, 1),
-                )
-            ),
-        )
-        self.pointer = ctypes.addressof(self.c)
+        fields = ((input_shape[2:], 1), (kernel, 1), (stride, 1), (padding, 0), (dilation, 1))
+        self.c = CConv(input_shape[0], *((ctypes.c_int32 * 3)(*three(v, f)) for v, f in fields))
+        self.pointer = self.size = ctypes.addressof(self.c)
         size = [
             (i + 2 * p - d * (k - 1) - 1) // s + 1
-            for i, p, d, k, s in zip(input_shape[2:], padding, dilation, kernel, stride)
+            for i, p, d, k, s in zip(
+                input_shape[2:], padding, dilation, kernel, stride, strict=True
+            )
         ]
         self.shapes = [
             (input_shape[0], graph.num_out, *size),
             tuple(input_shape),
             (graph.num_edges, *kernel),
         ]
-        self.scratch = [
-            torch.full((max(n, 1),), 255, dtype=torch.uint8) for n in self.scratch_bytes()
-        ]
-
-    def scratch_bytes(self) -> list[int]:
-        sizes = [
-            self.library.xn_conv_scratch(
-                self.graph.pointer, self.pointer, op, self.threads, self.isa
-            )
-            for op in range(3)
-        ]
-        assert min(sizes) >= 0, sizes
-        return sizes
-
-    def result(self, op: int, out: Tensor | None) -> Tensor:
-        return torch.full(self.shapes[op], torch.nan) if out is None else out
-
-    def forward(self, x, weight, bias=None, out=None):
-        out = self.result(FORWARD, out)
-        assert 0 == self.library.xn_conv_forward(
-            self.graph.pointer,
-            self.pointer,
-            address(x),
-            address(weight),
-            address(bias),
-            address(out),
-            address(self.scratch[FORWARD]),
-            self.threads,
-            self.isa,
-        )
-        return out
-
-    def grad_input(self, grad, weight, out=None):
-        out = self.result(GRAD_INPUT, out)
-        assert 0 == self.library.xn_conv_grad_input(
-            self.graph.pointer,
-            self.pointer,
-            address(grad),
-            address(weight),
-            address(out),
-            address(self.scratch[GRAD_INPUT]),
-            self.threads,
-            self.isa,
-        )
-        return out
-
-    def grad_weight(self, x, grad, out=None):
-        out = self.result(GRAD_WEIGHT, out)
-        assert 0 == self.library.xn_conv_grad_weight(
-            self.graph.pointer,
-            self.pointer,
-            address(x),
-            address(grad),
-            address(out),
-            address(self.scratch[GRAD_WEIGHT]),
-            self.threads,
-            self.isa,
-        )
-        return out
+        super().__init__(graph, threads, isa)
 
 
-class Linear(Conv):
-    """One linear layer, as Conv."""
+class Linear(Layer):
+    """One linear layer."""
+
+    kind = "linear"
 
     def __init__(self, graph: Graph, rows: int, threads=1, isa=0):
-        self.graph, self.library, self.threads, self.isa = graph, graph.library, threads, isa
-        self.rows = rows
+        self.size = rows
         self.shapes = [(rows, graph.num_out), (rows, graph.num_in), (graph.num_edges, 1)]
-        self.scratch = [
-            torch.full((max(n, 1),), 255, dtype=torch.uint8) for n in self.scratch_bytes()
-        ]
-
-    def scratch_bytes(self) -> list[int]:
-        sizes = [
-            self.library.xn_linear_scratch(
-                self.graph.pointer, self.rows, op, self.threads, self.isa
-            )
-            for op in range(3)
-        ]
-        assert min(sizes) >= 0, sizes
-        return sizes
-
-    def forward(self, x, weight, bias=None, out=None):
-        out = self.result(FORWARD, out)
-        assert 0 == self.library.xn_linear_forward(
-            self.graph.pointer,
-            self.rows,
-            address(x),
-            address(weight),
-            address(bias),
-            address(out),
-            address(self.scratch[FORWARD]),
-            self.threads,
-            self.isa,
-        )
-        return out
-
-    def grad_input(self, grad, weight, out=None):
-        out = self.result(GRAD_INPUT, out)
-        assert 0 == self.library.xn_linear_grad_input(
-            self.graph.pointer,
-            self.rows,
-            address(grad),
-            address(weight),
-            address(out),
-            address(self.scratch[GRAD_INPUT]),
-            self.threads,
-            self.isa,
-        )
-        return out
-
-    def grad_weight(self, x, grad, out=None):
-        out = self.result(GRAD_WEIGHT, out)
-        assert 0 == self.library.xn_linear_grad_weight(
-            self.graph.pointer,
-            self.rows,
-            address(x),
-            address(grad),
-            address(out),
-            address(self.scratch[GRAD_WEIGHT]),
-            self.threads,
-            self.isa,
-        )
-        return out
+        super().__init__(graph, threads, isa)

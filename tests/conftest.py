@@ -1,10 +1,25 @@
 """Fixtures that every test gets."""
 
+import os
 from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
 import torch
 from hypothesis import settings
+
+
+def _triton_version() -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in metadata.version("triton").split(".")[:2])
+    except metadata.PackageNotFoundError:
+        return ()
+
+
+# Without a GPU the Triton kernels are interpreted; Triton must know before its first import. The
+# interpreter of versions before 3.7 fails with today's NumPy wherever a kernel has a loop.
+if not torch.cuda.is_available() and _triton_version() >= (3, 7):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A busy machine is no failure: examples may take as long as they do.
 settings.register_profile("xnets", deadline=None)
@@ -22,6 +37,8 @@ def _quiet_torch() -> Iterator[None]:
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+    if torch.cuda.is_available():  # parity is meant to float32's own precision
+        torch.backends.cudnn.allow_tf32 = False
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)

@@ -97,6 +97,33 @@ def test_inspect_compares_families(here):
     assert shares["grouped"] == 0.25 < shares["random"]
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("reach.gif", "--plot (=reach.gif) must end in one of .png, .svg, .pdf"),
+        (".", "--plot (=.) must end in one of .png, .svg, .pdf"),
+        ("none/a.png", "--plot (=none/a.png): there is no folder none; make it first"),
+    ],
+)
+def test_inspect_looks_at_the_picture_before_the_work(here, monkeypatch, path, message):
+    monkeypatch.setattr("xnets._inspect.connectivity", None)
+    shown = invoke("inspect", "mlp", "--compression", "4", "--plot", path)
+    assert (shown.exit_code, shown.stderr) == (2, f"xnets: error: {message}\n")
+
+
+def test_inspect_downloads_no_weights(monkeypatch):
+    pytest.importorskip("torchvision")
+
+    def load(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", load)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
+    name = "torchvision:lraspp_mobilenet_v3_large"
+    shown = invoke("inspect", name, "--input", "3x33x33", "--json")
+    assert shown.exit_code == 0, shown.stderr
+
+
 def test_inspect_takes_the_papers_names():
     shown = invoke("inspect", "G-MobileNet-0.25-4", "--source", "input")
     assert shown.exit_code == 0, shown.output
@@ -143,10 +170,22 @@ def test_every_help_has_an_example(command):
         (["train", "--epochs", "0"], "`epochs` (=0) must be at least 1"),
         (["train", "--lr", "nan"], "`lr` (=nan) must be above 0"),
         (["train", "--seed", "-1"], "`seed` (=-1) must be at least 0"),
-        (["train", "--batch-size", "99999"], "`batch_size` (=99999) must be at most the number"),
+        (["train", "--batch-size", "99999"], "`batch_size` (=99999) must be between 1 and the"),
         (["train", "--block", "5", "5"], "no layer of model 'convnet' can be thinned so: `block`"),
         (["train", "--threads", "0"], "`threads` (=0) must be at least 1"),
         (["train", "--device", "tpu"], "`device` (='tpu') must be one of auto, cpu, cuda"),
+        (["train", "--resume", "runs/digits/1"], "`resume` (='runs/digits/1') must be 'auto'; nam"),
+        (["train", "--precision", "16"], "unknown precision '16'; "),
+        (["train", "--accumulate", "3"], "`batch_size` (=64) must be a multiple of the number of "),
+        (
+            ["train", "imagenet-ResNet-34"],
+            "imagenet needs --data-dir FOLDER, a folder with train/C",
+        ),
+        (
+            ["train", "cifar10-VGG16", "--data-dir", "x"],
+            "cifar10: missing its batch files; looked i",
+        ),
+        (["train", "tu-berlin"], "tu-berlin: get the sketches in PNG format from https://"),
         (["train", "--data-dir", "x"], "the digits come with scikit-learn"),
         (["train", "fashion-mnist", "--data-dir", "x"], "looked in x; get the data with `apt inst"),
         (["train", "--out", "full"], "the output folder full is not empty; name a new one"),
@@ -166,8 +205,11 @@ def test_every_help_has_an_example(command):
         (["inspect", "mlp", "--compare", "random"], "`compare` needs `compression`: a dense net"),
         (["inspect", "mlp", "--compression", "2", "--compare", "a,b"], "unknown family 'a'; "),
         (["inspect", "mlp", "--compression", "0"], "`compression` (=0.0) must be at least 1"),
-        (["inspect", "mlp", "--plot", "no/x.png"], "No such file or directory: no/x.png"),
-        (["inspect", "mlp", "--plot", "x.what"], "Format 'what' is not supported"),
+        (
+            ["inspect", "mlp", "--plot", "no/x.png"],
+            "--plot (=no/x.png): there is no folder",
+        ),
+        (["inspect", "mlp", "--plot", "x.what"], "--plot (=x.what) must end in one of .png, .svg"),
         (["inspect", "torchvision:resnet9"], "unknown model 'torchvision:resnet9'; did you mean"),
         (["list", "recipe"], "unknown list 'recipe'; did you mean 'recipes'?"),
     ],
@@ -209,11 +251,31 @@ def test_debugging_shows_the_traceback(monkeypatch):
     assert isinstance(result.exception, ValueError)
 
 
+def test_a_training_that_diverges_is_one_line_and_no_success(here):
+    result = invoke("train", *FAST, "--lr", "1e30", "--out", "run")
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(
+        "xnets: error: training diverged in epoch 1 of 1: the loss is nan; lower"
+    )
+
+
+def test_a_run_is_resumed_and_a_finished_one_repeated(here):
+    first = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
+    again = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
+    assert first.exit_code == again.exit_code == 0
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert again.stderr == ""
+    other = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--seed", 1)
+    assert other.exit_code == 2
+    assert "the run in run was begun with another `seed` (=0, now 1); " in other.stderr
+
+
 def test_bugs_are_not_hidden(monkeypatch):
     def broken(*args, **kwargs):
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr("xnets.cli.run_recipe", broken)
+    monkeypatch.setattr("xnets._train_command.run_recipe", broken)
     result = invoke("train")
     assert isinstance(result.exception, ValueError)
     assert "xnets: error" not in result.stderr
@@ -223,7 +285,7 @@ def test_a_full_disk_is_one_line(monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "result.json")
 
-    monkeypatch.setattr("xnets.cli.run_recipe", full)
+    monkeypatch.setattr("xnets._train_command.run_recipe", full)
     result = invoke("train")
     assert result.exit_code == 2
     assert result.stderr == "xnets: error: No space left on device: result.json\n"
@@ -268,7 +330,10 @@ def test_ctrl_c_keeps_what_is_done(here):
 def test_threads_reach_torch_and_are_given_back(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "xnets.train.loop.accuracy", lambda *_: seen.append(torch.get_num_threads()) or 0.5
+        "xnets.train.loop.accuracy", lambda *_, **__: seen.append(torch.get_num_threads()) or 0.5
+    )
+    monkeypatch.setattr(
+        "xnets.train._evaluate.accuracy", lambda *_, **__: seen.append(torch.get_num_threads()) or 0
     )
     trained = invoke("train", *FAST, "--threads", 2, "--out", "run", "--json")
     assert json.loads(trained.stdout)["recipe"]["threads"] == 2

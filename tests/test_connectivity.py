@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 import xnets
+from xnets.connectivity import _rules
 from xnets.graphs import BipartiteGraph
 from xnets.nn import ExpanderConv2d, ExpanderLinear
 
@@ -277,6 +278,55 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         ),
         IMAGE,
         1,
+    ),
+    "masks": (
+        lambda: Net(
+            lambda n, x: n.b(
+                torch.where(torch.arange(8)[:, None, None] < 3, n.a(x), x.flip(1)).masked_fill(
+                    torch.arange(8)[:, None, None] == 5, 0.5
+                )
+            ),
+            a=xconv(8, 8),
+            b=conv(8, 8, groups=8),
+        ),
+        IMAGE,
+        1,
+    ),
+    "running sums": (
+        lambda: Net(
+            lambda n, x: n.b(n.a(x).cumsum(1) + x.logcumsumexp(-1)),
+            a=xconv(8, 8),
+            b=conv(8, 8, groups=8),
+        ),
+        IMAGE,
+        1,
+    ),
+    "fourier and complex": (
+        lambda: Net(
+            lambda n, x: n.b(
+                torch.view_as_real(
+                    torch.view_as_complex(
+                        torch.fft.irfft2(torch.fft.rfft2(n.a(x)) * (1 + 2j)).unflatten(-1, (2, 2))
+                    )
+                    * (1 + 1j)
+                ).flatten(-2)
+            ),
+            a=xconv(8, 8),
+            b=conv(8, 8, groups=8),
+        ),
+        IMAGE,
+        1,
+    ),
+    "copied and embedded": (
+        lambda: Net(
+            lambda n, x: n.b(
+                torch.diag_embed(n.a(x).index_copy(2, torch.tensor([6, 1]), x[..., 2:4])).sum(-1)
+            ),
+            a=ExpanderLinear(8, 8, degree=2),
+            b=ExpanderLinear(8, 8, degree=1),
+        ),
+        TOKENS,
+        2,
     ),
     "without batch": (lambda: nn.Sequential(xconv(8, 8), xconv(8, 4, 1)), (8, 4, 4), 0),
 }  # fmt: skip
@@ -572,6 +622,22 @@ def test_several_inputs_outputs_and_integers() -> None:
     assert report.num_unused == 0
     same = xnets.connectivity(Two(), dict(zip(("x", "tokens"), args, strict=True)))
     assert same == report
+
+
+def test_complex_inputs_have_channels() -> None:
+    net = Net(lambda n, x: n.a(torch.view_as_real(x).mean(-1)), a=ExpanderLinear(8, 8, degree=2))
+    report = xnets.connectivity(net, torch.zeros(1, 8, dtype=torch.complex64))
+    assert (report.num_sources, report.layers[0].connected) == (8, 0.25)
+
+
+def test_long_running_sums_are_said_to_read_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Net(lambda n, x: n.a(x.cumsum(1)), a=ExpanderLinear(8, 8, degree=1))
+    exact = xnets.connectivity(net, torch.zeros(1, 8))
+    monkeypatch.setattr(_rules, "_MANY", 63)
+    report = xnets.connectivity(net, torch.zeros(1, 8))
+    assert exact.assumed_mixing == ()
+    assert report.assumed_mixing[0].why == "reads all along its dimension"
+    assert exact.layers[0].connected < report.layers[0].connected == 1
 
 
 def test_an_unknown_operation_is_reported_and_mixes_everything() -> None:

@@ -129,3 +129,15 @@ def test_edges_of_one_vertex_a_side(here):
     (here / "edges.csv").write_text("0,0\n")
     data = json.loads(invoke("--edges", "edges.csv", "--json").stdout)
     assert data["fingerprint"] == BipartiteGraph.from_mask([[1]]).fingerprint()
+
+
+def test_a_graph_too_large_for_memory_is_one_line(monkeypatch):
+    def draw(*_, **__):
+        raise MemoryError("Unable to allocate 7.28 TiB")
+
+    monkeypatch.setattr("xnets._graph_command.make_graph", draw)
+    shown = invoke("random", *SIZE, "--degree", 4)
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        "xnets: error: too large for this machine's memory: Unable to allocate 7.28 TiB\n"
+    )

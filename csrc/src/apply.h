@@ -6,18 +6,23 @@
 
 namespace xn::XN_ISA {
 
-// How an Apply is cut up: `tiles` of `tile` flat positions for each image, each tile's groups in `parts` parts.
+// How an Apply is cut up: `tiles` of `tile` flat positions for each image, each tile's groups in `parts` parts, each
+// part's inputs in `stretches`.
 struct Plan {
   Groups groups;
   int64_t tile, tiles, units, parts, group_count;
   int32_t batch;    // rows at a time: whole blocks, or one group of a large block
+  int32_t stretch;  // base inputs that the first-level cache holds
+  int32_t stretches;
   bool by_feature;  // features lie side by side in the target
   bool pointwise;
   bool streams;     // source and target come from beyond the second-level cache
   bool in_place;    // the source is as good as a panel
 
+  static constexpr bool wide_registers = accumulators >= 24;
+
   static int32_t widest_group(const Rows& graph) {
-    return graph.b_out >= 8 && accumulators >= 24 ? 8 : graph.b_out >= 4 ? 4 : graph.b_out >= 2 ? 2 : 1;
+    return graph.b_out >= 8 && wide_registers ? 8 : graph.b_out >= 4 ? 4 : graph.b_out >= 2 ? 2 : 1;
   }
 
   explicit Plan(const Apply& a) : groups(a.graph.b_out, widest_group(a.graph)) {
@@ -25,6 +30,7 @@ struct Plan {
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
+    in_place = pointwise && reads_in_place(a);
     tile = tile_length(a);
     const int64_t per_image = ceil_div(layout.length, tile);
     tile = round_up(ceil_div(layout.length, per_image), lanes);
@@ -32,8 +38,9 @@ struct Plan {
     units = tiles * layout.images;
     group_count = int64_t{a.graph.blocks()} * groups.per_block;
     parts = parts_per_tile(units, a.threads);
-    batch = 16;
-    in_place = pointwise && reads_in_place(a);
+    stretch = stretch_length(a);
+    stretches = static_cast<int32_t>(ceil_div(a.graph.num_in / a.graph.b_in, stretch));
+    batch = stretches > 1 ? a.graph.num_out : 16;
   }
 
   // Channels can be read where they are, unless loads bind and are not aligned, or the channels lie so that many of
@@ -50,14 +57,32 @@ struct Plan {
     const Layout& layout = *a.layout;
     const int64_t channel_bytes = int64_t{4} * a.graph.num_in * layout.num_planes();
     if (pointwise) {
+      if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
+      // Twice the first-level cache: shorter tiles would cost more in loops than they save.
+      if (!wide_registers && groups.widest == 1 && a.graph.num_in > 96 && a.graph.num_in <= 256) return 6 * lanes;
       const int64_t fit = (groups.widest >= 4 ? 192 << 10 : 24 << 10) / channel_bytes / lanes;
       const bool wide = channel_bytes * 64 > 768 << 10;
       const int64_t low = (groups.widest == 1 && !wide ? 64 : 32) / lanes;
       const int64_t high = groups.widest == 1 ? 8 : 96 / lanes;
       return least(most(fit, low), high) * lanes;
     }
+    if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
     const int64_t fit = ((384 << 10) / most(channel_bytes, int64_t{1}) - layout.halo) / lanes;
     return most(fit, int64_t{most_vectors(groups.widest)}) * lanes;
+  }
+
+  // The inner loops read the second-level cache faster than it delivers. Where the edges are many enough, they take
+  // those of a stretch of inputs at a time; with few edges, or so many rows that these no longer stay in the cache
+  // between two stretches, that costs more than it saves.
+  bool is_stretched(const Apply& a) const {
+    if (wide_registers || a.graph.b_out > 16 || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
+    if (!pointwise) return a.graph.num_in > 128;
+    const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in;
+    return groups.widest == 1 && a.graph.num_in > 256 && edges * 4 >= int64_t{a.graph.blocks()} * a.graph.num_in;
+  }
+
+  int32_t stretch_length(const Apply& a) const {
+    return most(is_stretched(a) ? 128 / a.graph.b_in : a.graph.num_in / a.graph.b_in, 1);
   }
 
   // Parts keep blocks whole where the blocks are small.
@@ -82,13 +107,15 @@ struct Workspace {
   Segment* segments;  // where its rows go in the target
   Segment* next;      // where the next tile comes from
   int64_t* tap_at;
+  int32_t* cursors[2];  // where the edges of a stretch begin and end, by block
 
   Workspace(Arena& arena, const Apply& a, const Plan& plan)
-      : panel(arena, *a.layout, plan.tile, a.graph.num_in),
+      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in)),
         tile(arena.take<float>(plan.tile * plan.batch)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         next(arena.take<Segment>(panel.most_segments)),
-        tap_at(arena.take<int64_t>(a.layout->num_taps())) {
+        tap_at(arena.take<int64_t>(a.layout->num_taps())),
+        cursors{arena.take<int32_t>(a.graph.blocks()), arena.take<int32_t>(a.graph.blocks())} {
     if (!arena.base) return;
     for (int32_t t = 0; t < a.layout->num_taps(); ++t) tap_at[t] = a.layout->tap_at(t, panel.plane_ld);
   }
@@ -105,20 +132,19 @@ struct Ahead {
   const Apply& a;
   const float* source;
   const Segment* segments;
-  int64_t count, channel, begin, groups;
+  int64_t count, channel;
 
-  Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit, int64_t begin_group,
-        int64_t end_group)
-      : a(apply), segments(work.next), count(0), channel(0), begin(begin_group), groups(end_group - begin_group) {
+  Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
+      : a(apply), segments(work.next), count(0), channel(0) {
     if (!plan.streams || plan.by_feature || unit >= plan.units || a.layout->source_step[2] != 1) return;
     source = a.source + unit / plan.tiles * a.layout->source.image;
     count = a.layout->pack_segments(0, unit % plan.tiles * plan.tile, plan.tile, work.next);
   }
 
-  // An even share of the channels for each group.
-  void step(int64_t group) {
+  // As large a share of the channels as `done` of `all` steps.
+  void step(int64_t done, int64_t all) {
     if (!count) return;
-    for (const int64_t until = (group - begin + 1) * a.graph.num_in / groups; channel < until; ++channel)
+    for (const int64_t until = done * a.graph.num_in / all; channel < until; ++channel)
       for (int64_t s = 0; s < count; ++s)
         prefetch<0>(source + channel * a.layout->source.channel + segments[s].far, segments[s].length);
   }
@@ -162,22 +188,29 @@ struct Destination {
   }
 };
 
-// `rows` rows from `first` on of blocks [block, block_end), for the tile that `work` holds.
-static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, int32_t first,
-                       int32_t rows, int32_t block, int32_t block_end) {
+// A long sum is made of shorter ones, or its rounding error would grow with its length.
+constexpr int64_t terms_per_run = 36;
+
+// `rows` rows from `first` on of blocks [block, block_end), for the stretch of the tile that `work` holds.
+static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, int32_t stretch,
+                       int32_t origin, int32_t first, int32_t rows, int32_t block, int32_t block_end) {
   const int64_t vectors = ceil_div(to.valid, lanes), chunks = ceil_div(vectors, most_vectors(rows));
   const int64_t row = int64_t{block} * a.graph.b_out + first;
   float* buffer = work.tile + (block_end - block > 1 || plan.groups.b_out <= plan.batch ? first * plan.tile : 0);
   Strip strip{&a.graph, first, nullptr, work.panel.channel_ld, a.weight, a.taps, a.layout->num_taps(), a.layout->taps(),
-              work.tap_at, a.bias, nullptr, 0};
+              work.tap_at, a.bias, nullptr, 0,
+              origin, (stretch + 1) * plan.stretch,
+              stretch ? work.cursors[stretch % 2] : a.graph.indptr, work.cursors[(stretch + 1) % 2], stretch == 0,
+              static_cast<int32_t>(most(int64_t{1}, terms_per_run / most(1, a.graph.b_in * a.layout->num_taps())))};
+  const bool last = stretch + 1 == plan.stretches;
   for (int64_t c = 0, at = 0; c < chunks; ++c) {
     const int64_t size = (vectors - at + chunks - c - 1) / (chunks - c);
     const bool whole = to.direct && (at + size) * lanes <= to.valid;
     strip.panel = work.panel.data + at * lanes;
     strip.out = whole ? to.row(row) + at * lanes : buffer + at * lanes;
     strip.out_ld = whole ? a.layout->target.channel : plan.tile;
-    find_strip_kernel(rows, static_cast<int>(size), plan.pointwise)(strip, block, block_end);
-    if (to.direct && !whole)
+    find_strip_kernel(rows, static_cast<int>(size), plan.pointwise, plan.stretches > 1)(strip, block, block_end);
+    if (to.direct && !whole && last)
       for (int32_t i = 0; i < block_end - block; ++i)
         for (int32_t r = i * a.graph.b_out; r < i * a.graph.b_out + rows; ++r)
           copy(to.row(row + r) + at * lanes, buffer + r * plan.tile + at * lanes, to.valid - at * lanes);
@@ -185,9 +218,39 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
   }
 }
 
-// Groups [begin, end) for the tile that `work` holds.
-static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, Ahead& ahead,
-                       int64_t begin, int64_t end) {
+// One tile's inputs: read where they lie, or packed stretch by stretch.
+struct Inputs {
+  const Apply& a;
+  const Plan& plan;
+  Workspace& work;
+  int64_t image, flat;
+  bool in_place, packed;  // packed: the only stretch is in the panel already
+
+  Inputs(const Apply& apply, const Plan& p, Workspace& w, int64_t unit, bool packed_before)
+      : a(apply), plan(p), work(w), image(unit / p.tiles), flat(unit % p.tiles * p.tile), packed(packed_before) {
+    const Strided& source = a.layout->source;
+    // The tile's last vector must not read beyond the array: images may be much smaller than a vector.
+    const int64_t last_channel = image * source.image + (a.graph.num_in - 1) * source.channel;
+    const int64_t reach = last_channel + flat + round_up(least(plan.tile, a.layout->length - flat), lanes);
+    in_place = plan.in_place && reach <= source.total;
+    if (in_place) work.panel.borrow(a.source + image * source.image + flat, source.channel);
+  }
+
+  // The first base input that the panel then holds.
+  int32_t turn_to(int32_t stretch) {
+    if (in_place) return 0;
+    const int32_t first = stretch * plan.stretch, b_in = a.graph.b_in;
+    if (!packed)
+      work.panel.pack(*a.layout, a.source, first * b_in, least(plan.stretch * b_in, a.graph.num_in - first * b_in),
+                      image, flat);
+    packed = plan.stretches == 1;
+    return first;
+  }
+};
+
+// Groups [begin, end) of the tile of `inputs`.
+static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, Inputs& inputs,
+                       Ahead& ahead, int64_t begin, int64_t end) {
   const int32_t b_out = a.graph.b_out, per_block = plan.groups.per_block;
   if (b_out <= plan.batch) {
     const int32_t blocks = plan.batch / b_out;
@@ -195,24 +258,28 @@ static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, 
     for (int32_t block = static_cast<int32_t>(begin / per_block); block < block_end; block += blocks) {
       const int32_t until = least(block + blocks, block_end), rows = (until - block) * b_out;
       to.expect(int64_t{until} * b_out, plan.batch);
-      ahead.step(int64_t{until} * per_block - 1);
-      for (int32_t g = 0; g < per_block; ++g) {
-        int32_t first, group_rows;
-        plan.groups.locate(g, first, group_rows);
-        apply_rows(a, plan, work, to, first, group_rows, block, until);
+      ahead.step(int64_t{until} * per_block - begin, end - begin);
+      for (int32_t stretch = 0; stretch < plan.stretches; ++stretch) {
+        const int32_t origin = inputs.turn_to(stretch);
+        for (int32_t g = 0; g < per_block; ++g) {
+          int32_t first, group_rows;
+          plan.groups.locate(g, first, group_rows);
+          apply_rows(a, plan, work, to, stretch, origin, first, group_rows, block, until);
+        }
       }
       if (!to.direct) to.put(work.tile, int64_t{block} * b_out, rows);
     }
     return;
   }
+  const int32_t origin = inputs.turn_to(0);
   for (int64_t g = begin; g < end; ++g) {
     const int32_t block = static_cast<int32_t>(g / per_block);
     int32_t first, rows;
     plan.groups.locate(static_cast<int32_t>(g % per_block), first, rows);
     const int64_t row = int64_t{block} * b_out + first;
     to.expect(row + rows, rows);
-    ahead.step(g);
-    apply_rows(a, plan, work, to, first, rows, block, block + 1);
+    ahead.step(g + 1 - begin, end - begin);
+    apply_rows(a, plan, work, to, 0, origin, first, rows, block, block + 1);
     if (!to.direct) to.put(work.tile, row, rows);
   }
 }
@@ -233,19 +300,13 @@ static void apply(const Apply& a) {
     int64_t packed = -1;
     for (int64_t u = total * thread / threads; u < total * (thread + 1) / threads; ++u) {
       const int64_t unit = u / plan.parts, part = u % plan.parts;
-      const int64_t image = unit / plan.tiles, flat = unit % plan.tiles * plan.tile;
       const int64_t begin = plan.first_group(part), end = plan.first_group(part + 1);
-      // The tile's last vector must not read beyond the array: images may be much smaller than a vector.
-      const int64_t last_channel = image * a.layout->source.image + (a.graph.num_in - 1) * a.layout->source.channel;
-      const int64_t reach = last_channel + flat + round_up(least(plan.tile, a.layout->length - flat), lanes);
-      if (plan.in_place && reach <= a.layout->source.total)
-        work.panel.borrow(a.source + image * a.layout->source.image + flat, a.layout->source.channel);
-      else if (unit != packed)
-        work.panel.pack(*a.layout, a.source, a.graph.num_in, image, flat);
+      if (begin == end) continue;
+      Inputs inputs(a, plan, work, unit, plan.stretches == 1 && unit == packed);
       packed = unit;
-      const Destination to(a, plan, work, image, flat);
-      Ahead ahead(a, plan, work, unit + 1, begin, end);
-      apply_tile(a, plan, work, to, ahead, begin, end);
+      const Destination to(a, plan, work, inputs.image, inputs.flat);
+      Ahead ahead(a, plan, work, unit + 1);
+      apply_tile(a, plan, work, to, inputs, ahead, begin, end);
     }
   };
   parallel_for_threads(a.threads, body);

@@ -169,7 +169,7 @@ static void dots(const Dots& a) {
            (graph.first_edge(end, 0) - graph.first_edge(begin, 0)) * a.taps);
       for (int64_t image = 0; image < a.layout->images; ++image)
         for (int64_t t = 0; t < plan.tiles; ++t) {
-          work.panel.pack(*a.layout, a.x, graph.num_in, image, t * plan.tile);
+          work.panel.pack(*a.layout, a.x, 0, graph.num_in, image, t * plan.tile);
           work.pack_grad(a, plan, int64_t{begin} * graph.b_out, int64_t{end - begin} * graph.b_out, image,
                          t * plan.tile);
           for (int32_t i = begin; i < end; ++i)

@@ -119,21 +119,24 @@ static void few_scatter(const Few& a, int32_t block, int32_t first, const float*
   }
 }
 
+// So many parts, shared out to the threads, are summed up on their own: a sum in one piece would round worse.
+static int64_t few_parts(const Few& a) { return round_up(8, a.threads); }
+
 static size_t few_grad_input_scratch(const Few& a) {
-  return a.threads > 1 ? sizeof(float) * static_cast<size_t>(a.threads) * a.rows * a.graph.num_in : 0;
+  return sizeof(float) * static_cast<size_t>(few_parts(a)) * a.rows * a.graph.num_in;
 }
 
-// Each thread adds up the part of its own outputs; then all parts are added, in order.
+// Each part holds what its own outputs give; then all parts are added, in order.
 static void few_grad_input(const Few& a) {
   const Rows& graph = a.graph;
-  const int64_t size = int64_t{a.rows} * graph.num_in;
-  float* parts = a.threads > 1 ? static_cast<float*>(a.scratch) : a.result;
+  const int64_t size = int64_t{a.rows} * graph.num_in, parts = few_parts(a);
+  float* partial = static_cast<float*>(a.scratch);
   auto scatter = [&](int thread, int threads) {
-    for (int64_t share = thread; share < a.threads; share += threads) {
-      float* part = parts + share * size;
+    for (int64_t p = parts * thread / threads; p < parts * (thread + 1) / threads; ++p) {
+      float* part = partial + p * size;
       for (int64_t i = 0; i < size; ++i) part[i] = 0;
-      const int32_t begin = static_cast<int32_t>(int64_t{graph.blocks()} * share / a.threads);
-      const int32_t end = static_cast<int32_t>(int64_t{graph.blocks()} * (share + 1) / a.threads);
+      const int32_t begin = static_cast<int32_t>(int64_t{graph.blocks()} * p / parts);
+      const int32_t end = static_cast<int32_t>(int64_t{graph.blocks()} * (p + 1) / parts);
       for (int32_t block = begin; block < end; ++block)
         for (int32_t row = 0; row < a.rows; ++row) {
           const float* grad_y = a.grad_y + int64_t{row} * graph.num_out;
@@ -145,11 +148,10 @@ static void few_grad_input(const Few& a) {
     }
   };
   parallel_for_threads(a.threads, scatter);
-  if (a.threads == 1) return;
   auto add = [&](int thread, int threads) {
     for (int64_t i = size * thread / threads; i < size * (thread + 1) / threads; ++i) {
       float total = 0;
-      for (int part = 0; part < a.threads; ++part) total += parts[part * size + i];
+      for (int64_t p = 0; p < parts; ++p) total += partial[p * size + i];
       a.result[i] = total;
     }
   };

@@ -147,13 +147,13 @@ struct Panel {
     channel_ld = channel;
   }
 
-  // The first channels of `source`, from flat position `begin` of an image.
-  void pack(const Layout& layout, const float* source, int32_t channels, int64_t image, int64_t begin) {
+  // Channels [first, first + channels) of `source`, from flat position `begin` of an image.
+  void pack(const Layout& layout, const float* source, int32_t first, int32_t channels, int64_t image, int64_t begin) {
     data = own;
     channel_ld = plane_ld * layout.num_planes();
     if (layout.by_feature) {
       const int64_t rows = least(plane_ld, layout.length - begin), ld = layout.source.stride[2];
-      transpose(source + begin * ld, ld, rows, channels, own, plane_ld);
+      transpose(source + begin * ld + first, ld, rows, channels, own, plane_ld);
       for (int32_t c = 0; rows < plane_ld && c < channels; ++c) zero(own + c * plane_ld + rows, plane_ld - rows);
       return;
     }
@@ -163,7 +163,13 @@ struct Panel {
       counts[p] = layout.pack_segments(p, begin, plane_ld, segments + p * most_segments);
       punched[p] = is_punched(segments + p * most_segments, counts[p], step);
     }
-    const float* from = source + image * layout.source.image;
+    const float* from = source + image * layout.source.image + first * layout.source.channel;
+    if (planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld) {  // one whole run of pixels
+      from += segments[1].far;
+      for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)
+        copy_whole_vectors(own + c * plane_ld, from, plane_ld);
+      return;
+    }
     float* to = own;
     int64_t reach = 1;  // from the first pixel of a channel to its last
     for (int a = 0; a < 3; ++a) reach += (layout.source.extent[a] - 1) * layout.source.stride[a];

@@ -9,7 +9,7 @@ namespace xn::XN_ISA {
 struct Strip {
   const Rows* graph;
   int32_t first;           // the R rows of each block begin here
-  const float* panel;      // channel 0, at the strip's first pixel
+  const float* panel;      // channel `origin` * b_in, at the strip's first pixel
   int64_t panel_ld;        // between channels
   const float* weight;     // of the whole graph
   int32_t edge_taps;       // weights of one edge
@@ -19,6 +19,13 @@ struct Strip {
   const float* bias;       // of the whole graph, or null
   float* out;              // the first row of the first block
   int64_t out_ld;          // between rows
+  // One stretch of the base inputs: from `origin` to before `limit`. Each block's edges of it begin at `from` and end
+  // where `to` is told.
+  int32_t origin, limit;
+  const int32_t* from;
+  int32_t* to;
+  bool fresh;              // the first stretch: writes `out`, which the others add to
+  int32_t run;             // at most so many base edges are added up before they are added to `out`
 };
 
 // Holds the fewer of the two kinds of operands in registers, and takes the others one at a time: with 16 registers
@@ -48,55 +55,84 @@ XN_INLINE void multiply_add(const float* x, const float* weight, int64_t weight_
   }
 }
 
+// Adds up the edges [index, stop), or as many of them as lie in the stretch, and returns where it stopped.
+template <int R, int P, bool pointwise, bool stretched>
+XN_INLINE const int32_t* run_edges(const Strip& s, int32_t b_in, const int32_t* index, const int32_t* stop,
+                                   const float*& weight, int64_t weight_ld, Vec (&acc)[R][P]) {
+  auto goes_on = [&](const int32_t* i) { return i < stop && (!stretched || *i < s.limit); };
+  auto input = [&](int32_t i) { return s.panel + int64_t{stretched ? i - s.origin : i} * b_in * s.panel_ld; };
+  if (pointwise && b_in == 1) {
+    // One chain of additions for each accumulator would bind: where there are few, several take turns.
+    constexpr int turns = R * P == 1 ? 4 : R * P < 4 || (R == 1 && P <= accumulators / 2) ? 2 : 1;
+    auto channel = [&](int32_t i) { return s.panel + int64_t{stretched ? i - s.origin : i} * s.panel_ld; };
+    if constexpr (turns > 1) {
+      Vec other[turns - 1][R][P] = {};
+      for (; goes_on(index + turns - 1); index += turns, weight += turns) {
+        multiply_add<R, P>(channel(index[0]), weight, weight_ld, acc);
+#pragma GCC unroll 4
+        for (int u = 1; u < turns; ++u) multiply_add<R, P>(channel(index[u]), weight + u, weight_ld, other[u - 1]);
+      }
+#pragma GCC unroll 4
+      for (int u = 1; u < turns; ++u)
+#pragma GCC unroll 16
+        for (int i = 0; i < R * P; ++i) acc[i / P][i % P] += other[u - 1][i / P][i % P];
+    }
+    for (; goes_on(index); ++index, ++weight) multiply_add<R, P>(channel(*index), weight, weight_ld, acc);
+    return index;
+  }
+  for (; goes_on(index); ++index) {
+    const float* x = input(*index);
+    for (int32_t c = 0; c < b_in; ++c, x += s.panel_ld) {
+      if constexpr (pointwise)
+        multiply_add<R, P>(x, weight, weight_ld, acc);
+      else
+        for (int32_t t = 0; t < s.num_taps; ++t)
+          multiply_add<R, P>(x + s.tap_at[t], weight + s.tap[t], weight_ld, acc);
+      weight += s.edge_taps;
+    }
+  }
+  return index;
+}
+
 // Rows first .. first + R of blocks [begin, end). The loop over blocks is in here because rows are short: a call for
 // each would cost as much as a few edges.
-template <int R, int P, bool pointwise>
-static void strip(const Strip& s, int32_t begin, int32_t end) {
-  const Rows& graph = *s.graph;
-  const int32_t b_in = graph.b_in;
+template <int R, int P, bool pointwise, bool stretched>
+static void strip(const Strip& given, int32_t begin, int32_t end) {
+  const Strip s = given;  // copies, which no store can change: they stay in registers
+  const Rows graph = *s.graph;
   float* out = s.out;
   for (int32_t block = begin; block < end; ++block, out += graph.b_out * s.out_ld) {
-    Vec acc[R][P];
     const float* bias = s.bias ? s.bias + int64_t{block} * graph.b_out + s.first : nullptr;
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) acc[r][p] = bias ? splat(bias[r]) : Vec{};
-    const int32_t* index = graph.indices + graph.indptr[block];
+    const int32_t from = stretched ? s.from[block] : graph.indptr[block];
+    const int32_t* index = graph.indices + from;
     const int32_t* last = graph.indices + graph.indptr[block + 1];
-    const int64_t weight_ld = (last - index) * b_in * s.edge_taps;
-    const float* weight = s.weight + graph.first_edge(block, s.first) * s.edge_taps;
-    if (pointwise && b_in == 1) {
-      if constexpr (R * P < 4) {  // one chain of additions would bind: several take turns
-        constexpr int turns = R * P == 1 ? 4 : 2;
-        Vec other[turns][R][P] = {};
-        for (; index + turns <= last; index += turns, weight += turns)
-#pragma GCC unroll 4
-          for (int u = 0; u < turns; ++u)
-            multiply_add<R, P>(s.panel + index[u] * s.panel_ld, weight + u, weight_ld, other[u]);
-#pragma GCC unroll 4
-        for (int u = 0; u < turns; ++u)
+    const int64_t weight_ld = int64_t{graph.degree(block)} * s.edge_taps;
+    const float* weight = s.weight + (graph.first_edge(block, s.first) +
+                                      int64_t{from - graph.indptr[block]} * graph.b_in) * s.edge_taps;
+    bool fresh = s.fresh;
+    do {
+      Vec acc[R][P] = {};
+      const int32_t* stop = last - index < s.run ? last : index + s.run;
+      index = run_edges<R, P, pointwise, stretched>(s, graph.b_in, index, stop, weight, weight_ld, acc);
+      if (fresh) {
+        if (bias)
 #pragma GCC unroll 8
-          for (int i = 0; i < R * P; ++i) acc[i / P][i % P] += other[u][i / P][i % P];
-      }
-      for (; index < last; ++index, ++weight) multiply_add<R, P>(s.panel + *index * s.panel_ld, weight, weight_ld, acc);
-    } else {
-      for (; index < last; ++index) {
-        const float* x = s.panel + int64_t{*index} * b_in * s.panel_ld;
-        for (int32_t c = 0; c < b_in; ++c, x += s.panel_ld) {
-          if constexpr (pointwise)
-            multiply_add<R, P>(x, weight, weight_ld, acc);
-          else
-            for (int32_t t = 0; t < s.num_taps; ++t)
-              multiply_add<R, P>(x + s.tap_at[t], weight + s.tap[t], weight_ld, acc);
-          weight += s.edge_taps;
-        }
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
+          for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) store(out + r * s.out_ld + p * lanes, acc[r][p]);
+            for (int p = 0; p < P; ++p) acc[r][p] += splat(bias[r]);
+      } else {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+          for (int p = 0; p < P; ++p) acc[r][p] += load(out + r * s.out_ld + p * lanes);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) store(out + r * s.out_ld + p * lanes, acc[r][p]);
+      fresh = false;
+    } while (index < last && (!stretched || *index < s.limit));
+    if (stretched) s.to[block] = static_cast<int32_t>(index - graph.indices);
   }
 }
 
@@ -107,19 +143,24 @@ constexpr int most_vectors(int rows) {
   return rows == 1 ? (accumulators == 24 ? 16 : 12) : rows == 2 ? accumulators / 2 : accumulators / rows;
 }
 
+// Stretches are for 16 registers only: see Plan.
 template <int R, int P = most_vectors(R)>
-static StripKernel strip_kernel(int vectors, bool pointwise) {
-  if (vectors == P) return pointwise ? strip<R, P, true> : strip<R, P, false>;
-  if constexpr (P > 1) return strip_kernel<R, P - 1>(vectors, pointwise);
+static StripKernel strip_kernel(int vectors, bool pointwise, bool stretched) {
+  if (vectors == P) {
+    if constexpr (accumulators == 12)
+      if (stretched) return pointwise ? strip<R, P, true, true> : strip<R, P, false, true>;
+    return pointwise ? strip<R, P, true, false> : strip<R, P, false, false>;
+  }
+  if constexpr (P > 1) return strip_kernel<R, P - 1>(vectors, pointwise, stretched);
   return nullptr;
 }
 
-static StripKernel find_strip_kernel(int rows, int vectors, bool pointwise) {
+static StripKernel find_strip_kernel(int rows, int vectors, bool pointwise, bool stretched) {
   switch (rows) {
-    case 1: return strip_kernel<1>(vectors, pointwise);
-    case 2: return strip_kernel<2>(vectors, pointwise);
-    case 4: return strip_kernel<4>(vectors, pointwise);
-    default: return strip_kernel<8>(vectors, pointwise);
+    case 1: return strip_kernel<1>(vectors, pointwise, stretched);
+    case 2: return strip_kernel<2>(vectors, pointwise, stretched);
+    case 4: return strip_kernel<4>(vectors, pointwise, stretched);
+    default: return strip_kernel<8>(vectors, pointwise, stretched);
   }
 }
 

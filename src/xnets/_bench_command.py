@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional, overload
 
 import typer
 
@@ -46,11 +46,11 @@ def theory(
     """
     report = run_theory(
         out,
-        experiments=_names(only) or EXPERIMENTS,
-        degrees=_numbers("--degrees", degrees),
-        sizes=_numbers("--sizes", sizes),
+        experiments=names(only) or EXPERIMENTS,
+        degrees=numbers("--degrees", degrees),
+        sizes=numbers("--sizes", sizes),
         seeds=seeds,
-        families=_names(families),
+        families=names(families),
     )
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
 
@@ -66,20 +66,37 @@ def graphs(
     """Time drawing and certifying of every family, and how it grows with the size."""
     report = run_graph_speed(
         out,
-        sizes=_numbers("--sizes", sizes),
+        sizes=numbers("--sizes", sizes),
         degree=degree,
         repeats=repeats,
-        families=_names(families),
+        families=names(families),
     )
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
 
 
-def _numbers(name: str, text: str) -> list[int]:
+@overload
+def numbers(name: str, text: str) -> list[int]: ...
+
+
+@overload
+def numbers(name: str, text: str | None) -> list[int] | None: ...
+
+
+@overload
+def numbers(name: str, text: str | None, kind: type[float]) -> list[float] | None: ...
+
+
+def numbers(name: str, text: str | None, kind: type[float] = int) -> Any:
+    """The numbers of an option, with commas between; None if it was not given."""
+    if text is None:
+        return None
     try:
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
     except ValueError:
-        raise UserError(f"{name} (={text}) must be whole numbers, as 4,8,16") from None
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"{name} (={text}) must be {what}, as 4,8,16") from None
 
 
-def _names(text: str | None) -> list[str]:
+def names(text: str | None) -> list[str]:
+    """The names of an option, with commas between; none if it was not given."""
     return [] if text is None else [part.strip() for part in text.split(",")]

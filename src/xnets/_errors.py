@@ -18,7 +18,7 @@ def asked_by_user() -> Iterator[None]:
     """Mark a stretch of code whose complaints answer the user's own arguments.
 
     Raises:
-        UserError: In place of a ValueError or TypeError, with the same message.
+        UserError: In place of a ValueError, TypeError or MemoryError, with the same message.
 
     Examples:
         >>> with asked_by_user():
@@ -32,3 +32,5 @@ def asked_by_user() -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+    except MemoryError as error:
+        raise UserError(f"too large for this machine's memory: {error}") from error

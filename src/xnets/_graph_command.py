@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from xnets._errors import UserError, asked_by_user
+from xnets._picture_path import check_picture
 from xnets._progress import track
 from xnets._suggest import unknown_name
 from xnets.graphs import (
@@ -19,8 +20,6 @@ from xnets.graphs import (
     list_families,
     make_graph,
 )
-
-_PICTURES = (".png", ".svg", ".pdf")
 
 # typer reads annotations at run time, also under Python 3.10: hence Optional.
 Number = Optional[int]  # noqa: UP045
@@ -88,7 +87,10 @@ def graph(
             + (" and ".join(given) or "none")
         )
     if plot is not None:
-        _check_picture(plot, compare)
+        if compare:
+            raise UserError("--plot draws one certificate; give a FAMILY instead of --compare")
+        with asked_by_user():
+            check_picture("--plot", plot)
     if mask is not None or edges is not None:
         drawing = {**size, **options, "seed": seed or None}
         if mask is not None:
@@ -131,15 +133,6 @@ def _show(drawn: BipartiteGraph, about: dict[str, Any], plot: Path | None, as_js
 def _check_family(name: str) -> None:
     if name not in list_families():
         raise UserError(unknown_name("family", name, list_families()))
-
-
-def _check_picture(plot: Path, compare: bool) -> None:
-    if compare:
-        raise UserError("--plot draws one certificate; give a FAMILY instead of --compare")
-    if plot.suffix.lower() not in _PICTURES:
-        raise UserError(f"--plot (={plot}) must end in one of {', '.join(_PICTURES)}")
-    if not plot.absolute().parent.is_dir():
-        raise UserError(f"--plot (={plot}): there is no folder {plot.parent}; make it first")
 
 
 def _radices(text: str | None) -> tuple[int, ...] | None:

@@ -12,22 +12,25 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from xnets import _bench_command, _files_commands
+from xnets import _bench_command, _bench_speed_command, _files_commands
+from xnets._compare_command import compare
 from xnets._errors import UserError, asked_by_user
 from xnets._graph_command import graph
 from xnets._reproduce_command import reproduce
 from xnets._suggest import unknown_name
+from xnets._train_command import eval_, train
+from xnets.compare import list_kinds
 from xnets.graphs import list_families
 from xnets.models import list_models, parse_name
 from xnets.ops import list_backends
 from xnets.reproduce import list_tables
-from xnets.train import Result, evaluate, get_recipe, list_recipes
-from xnets.train import train as run_recipe
+from xnets.train import list_recipes
 
 _LISTS = {
     "recipes": list_recipes,
     "models": list_models,
     "families": list_families,
+    "kinds": list_kinds,
     "tables": list_tables,
     "backends": lambda: ["auto", *list_backends()],
 }
@@ -71,15 +74,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads this at run time, also under Python 3.10
-    typer.Option(help="Folder of the data set's files; nowhere else is looked then."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")]
-Threads = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Number of CPU threads; the recipe's by default."),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
@@ -106,101 +100,32 @@ def _root(
     pass
 
 
-@app.command(
+app.command(
+    "train",
     epilog=_examples(
         "xnets train",
         "xnets train digits --compression 8 --seed 1",
-        "xnets train fashion-mnist --data-dir ~/fashion --out my-run",
-    )
-)
-def train(
-    ctx: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="See `xnets list recipes`.")] = "digits",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            help="Run folder, new or empty; runs/RECIPE/N, the next free number, by default."
-        ),
-    ] = None,
-    compression: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="How many times fewer edges than dense; 1 trains the dense network."),
-    ] = None,
-    family: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="How graphs are drawn; see `xnets list families`."),
-    ] = None,
-    block: Annotated[
-        Optional[tuple[int, int]],  # noqa: UP045
-        typer.Option(help="Outputs and inputs that share one edge of the graph.", metavar="OUT IN"),
-    ] = None,
-    epochs: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Passes over the training images."),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Images per step."),
-    ] = None,
-    lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Peak learning rate."),
-    ] = None,
-    seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Seed of graphs, weights and shuffle."),
-    ] = None,
-    backend: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="How expander layers compute; see `xnets list backends`."),
-    ] = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Train a network by a recipe and leave a run folder.
-
-    Values that are not given are the recipe's own.
-    """
-    chosen = get_recipe(
-        recipe,
-        compression=compression,
-        family=family,
-        block=block,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        backend=backend,
-        threads=threads,
-    )
-    result = run_recipe(
-        chosen, out=out, data_dir=data_dir, device=device, command=ctx.meta["xnets.command"]
-    )
-    if as_json:
-        typer.echo(json.dumps(result.to_dict()))
-    else:
-        _print_result(result)
-
-
-@app.command(
+        "xnets train fashion-mnist --data-dir ~/fashion --out my-run --resume auto",
+        "torchrun --nproc-per-node 4 -m xnets train imagenet-X-ResNet-2-50 --data-dir ~/imagenet",
+    ),
+)(train)
+app.command(
     "eval",
-    epilog=_examples("xnets eval runs/digits/1", "xnets eval runs/digits/1/checkpoint.ckpt --json"),
-)
-def eval_(
-    run: Annotated[Path, typer.Argument(help="A run folder or a checkpoint file.")],
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Measure the test accuracy of a trained network anew."""
-    accuracy = evaluate(run, data_dir=data_dir, device=device, threads=threads)
-    if as_json:
-        typer.echo(json.dumps({"run": str(run), "test_accuracy": accuracy}))
-    else:
-        typer.echo(f"test accuracy {accuracy:.2%}")
+    epilog=_examples(
+        "xnets eval runs/digits/1",
+        "xnets eval runs/digits/1/checkpoint.ckpt --json",
+        "xnets eval my-run --ten-crop --data-dir ~/imagenet",
+    ),
+)(eval_)
+app.command(
+    "compare",
+    epilog=_examples(
+        "xnets compare digits --seeds 5",
+        "xnets compare fashion-mnist --kinds grouped,expander --compression 4,8 --out my-study",
+        "xnets compare digits --kinds expander --compression 8 --block 1x1 --block 4x1",
+        "xnets compare cifar10-modern --model DenseNet-BC-40-24 --ray auto",
+    ),
+)(compare)
 
 
 @app.command(
@@ -213,7 +138,10 @@ def eval_(
 )
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="See `xnets list models`; or torchvision:NAME.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="See `xnets list models`; or torchvision:NAME, timm:NAME.", metavar="MODEL"
+        ),
     ],
     compression: Annotated[
         Optional[float],  # noqa: UP045
@@ -263,9 +191,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what reaches what through a network, layer by layer, and over how many paths."""
-    from xnets._connectivity_plot import plot_connectivity
-    from xnets._connectivity_report import compare_connectivity
     from xnets._inspect import inspect_models
+    from xnets._picture_path import check_picture
+    from xnets.connectivity import compare_connectivity, plot_connectivity
 
     if compare is not None and compression is None:
         raise UserError("`compare` needs `compression`: a dense network has no graphs to draw")
@@ -273,6 +201,9 @@ def inspect(
         name = parse_name(model)
         family = name.family if name else "random"
     families = list(dict.fromkeys(compare.split(","))) if compare is not None else [family]
+    if plot is not None:
+        with asked_by_user():
+            check_picture("--plot", plot)
     reports = inspect_models(
         model,
         families,
@@ -358,31 +289,23 @@ bench.command(
         "xnets bench graphs --families random,biregular --sizes 512,2048 --json",
     )
 )(_bench_command.graphs)
+bench.command(
+    epilog=_examples(
+        "xnets bench layers --quick",
+        "xnets bench layers --shapes 3x3,linear:4096 --batch 16 --threads 1,2 --blocks 4x1",
+    )
+)(_bench_speed_command.layers)
+bench.command(
+    epilog=_examples("xnets bench models --models resnet50,timm:vit_small_patch16_224 --batch 1")
+)(_bench_speed_command.models)
+bench.command(
+    epilog=_examples("xnets bench breakeven --shapes 3x3:128@28,linear:2048 --threads 1,2")
+)(_bench_speed_command.breakeven)
 
 
 def main() -> None:
     """Run the command line."""
     app(prog_name="xnets")
-
-
-def _print_result(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", title=f"{result.recipe.name}, compression {result.recipe.compression:g}")
-    for heading in ("this net", "dense twin", "ratio"):
-        table.add_column(heading, justify="right")
-    table.add_row("test accuracy", f"{result.test_accuracy:.2%}", "-", "")
-    for label, name in (("parameters", "params"), ("MACs per image", "macs"), ("bytes", "bytes")):
-        ours, dense = getattr(result.size, name), getattr(result.dense, name)
-        table.add_row(label, f"{ours:,}", f"{dense:,}", f"{dense / ours:.2f}")
-    table.add_row(
-        "expander layers",
-        *(f"{size.expander_layers} of {size.layers}" for size in (result.size, result.dense)),
-    )
-    console = Console()
-    console.print(table)
-    console.print(f"run folder: {result.folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:

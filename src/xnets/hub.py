@@ -36,7 +36,7 @@ class HubMixin(ModelHubMixin, library_name="xnets", tags=list(_TAGS)):
         ...         super().__init__()
         ...         self.layer = xnets.nn.ExpanderLinear(width, width, compression=4)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Net(width=64).save_pretrained(folder)
+        ...     Net(width=64).save_pretrained(Path(folder))
         ...     Net.from_pretrained(folder).layer.num_in
         64
     """

@@ -86,6 +86,16 @@ def test_graphs(here):
     assert "certify ~ n^" in text
 
 
+@pytest.mark.parametrize("command", ["theory", "graphs"])
+def test_the_folder_is_made_before_the_work(here, monkeypatch, command):
+    monkeypatch.setattr(theory, "measure_depth", None)
+    monkeypatch.setattr("xnets.bench.speed_of_graphs.measure_speed", None)
+    (here / "file").touch()
+    shown = invoke(command, "--sizes", "16", "--out", "file/results")
+    assert shown.exit_code == 2
+    assert "Not a directory" in shown.stderr
+
+
 def test_growth_is_fitted_to_the_larger_sizes():
     times = {8: 1.0, 64: 1.0, 128: 4.0, 256: 16.0}  # 8 is below an eighth of 256
     rows = [GraphSpeedRow("a", n, 8, 8 * n, t, t**0.5, 1) for n, t in times.items()]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xnets.graphs import (
+    BipartiteGraph,
     NotRamanujanError,
     certify,
     count_components,
@@ -12,6 +13,7 @@ from xnets.graphs import (
     ramanujan_bound,
     ramanujan_graph,
 )
+from xnets.graphs._spectral import Leading, leading_singular_values
 
 SIZES = [
     (64, 64, 3),
@@ -89,6 +91,19 @@ def test_one_input() -> None:
     assert ramanujan_graph(1, 5, degree=1).num_edges == 5
     assert ramanujan_graph(5, 1, degree=5).num_edges == 5
     assert ramanujan_graph(1, 1, degree=1).num_edges == 1
+
+
+def test_graphs_in_pieces_cost_no_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def look(graph: BipartiteGraph) -> Leading:
+        looked_at.append(graph)
+        return leading_singular_values(graph)
+
+    monkeypatch.setattr("xnets.graphs._ramanujan.leading_singular_values", look)
+    draw = draw_ramanujan(64, 64, degree=2)
+    assert draw.draws > 1
+    assert [count_components(graph) for graph in looked_at] == [1]
 
 
 def test_disconnected_draws_do_not_count() -> None:

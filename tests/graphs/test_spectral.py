@@ -100,6 +100,29 @@ def test_the_iteration_agrees_with_the_dense_truth(
     assert leading.error <= 1e-8 * truth[0]
 
 
+def test_next_to_no_gap_costs_exactness_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 600
+    chain = BipartiteGraph.from_edges(
+        [(j, i) for i in range(size) for j in (i, i + 1) if j < size], size, size
+    )
+    truth = singular_values(chain)
+    exact = leading_singular_values(chain, exact=False)
+    monkeypatch.setattr("xnets.graphs._spectral._LANCZOS_RESTARTS", 2)
+    quick = leading_singular_values(chain, exact=False)
+    assert quick.error > 100 * exact.error
+    for leading in (quick, exact):
+        for value, true in ((leading.first, truth[0]), (leading.second, truth[1])):
+            assert abs(value - true) <= leading.error + 1e-12
+    assert quick.error < 1e-5
+
+
+def test_the_error_of_complete_pieces_covers_their_rounding() -> None:
+    graph = make_graph("grouped", 2 * 1543, 2 * 1543, compression=2)
+    leading = leading_singular_values(graph, exact=False)
+    assert 0 < leading.error < 1e-8
+    assert abs(leading.first - 1543) <= leading.error
+
+
 @given(
     mask=st.tuples(st.integers(1, 7), st.integers(1, 7)).flatmap(
         lambda shape: st.lists(

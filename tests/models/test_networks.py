@@ -41,6 +41,13 @@ def test_convnet_halves_the_image_and_doubles_the_channels_between_stages():
     ]
 
 
+def test_convnet_can_keep_the_channels_of_the_image_apart():
+    net = xnets.create_model("convnet", in_channels=4, width=8, stem_groups=4)
+    assert net.features[0][0].groups == 4
+    with pytest.raises(ValueError, match=r"`stem_groups` \(=3\) must divide `in_channels` \(=4\)"):
+        xnets.create_model("convnet", in_channels=4, width=6, stem_groups=3)
+
+
 def test_mlp_has_the_depth_and_width_asked_for():
     model = create_model("mlp", in_channels=2, image_size=5, width=7, depth=3, num_classes=4)
     linear = [m for m in model if isinstance(m, nn.Linear)]

@@ -53,6 +53,10 @@ GRAPHS = {  # num_in, num_out, base degree, block, irregular
     "2x1": (17, 22, 6, (2, 1), True),
     "complete": (6, 19, 1, (19, 6), False),
     "wide": (600, 40, 70, (1, 1), True),
+    # Enough inputs, and edges, that they are taken stretch by stretch.
+    "many_edges": (300, 40, 200, (1, 1), True),
+    "many_edges_4x1": (290, 24, 140, (4, 1), True),
+    "many_edges_4x4": (264, 24, 40, (4, 4), False),
 }
 
 SHAPES = {  # batch and size, kernel, stride, padding, dilation
@@ -92,6 +96,8 @@ SHAPES = {  # batch and size, kernel, stride, padding, dilation
     "batch_0": ((0, 5, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
 }
 
+FOR_MANY_INPUTS = ["pointwise", "pointwise_7x7", "pointwise_stride", "3x3_joined", "3x3_stride"]
+
 
 def dense_results(function, x, weight, bias, graph):
     """Output and gradients by torch in float64, and the gradient that was sent back."""
@@ -116,8 +122,8 @@ def test_conv_equals_dense(library, isa, name, shape):
     torch.manual_seed(0)
     num_in, num_out, degree, block, irregular = GRAPHS[name]
     size, kernel, stride, padding, dilation = SHAPES[shape]
-    if name == "wide" and not shape.startswith("pointwise"):
-        pytest.skip("the wide graph is there for its panels of pixels")
+    if num_in > 100 and shape not in FOR_MANY_INPUTS:
+        pytest.skip("graphs of many inputs are there for how they are cut up, not for every shape")
     graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
     x = torch.randn(size[0], num_in, *size[1:])
     weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(num_out)
@@ -257,3 +263,48 @@ def test_bad_arguments(library):
     indices[0] = 8
     broken.indices = indices.data_ptr()
     assert library.xn_check_graph(ctypes.byref(broken)) == 1
+
+
+ROUNDING = {  # kind, channels, side (1: linear), batch, degree
+    "1x1": (1, 512, 7, 4, 256),
+    "1x1_long": (1, 1024, 5, 2, 512),
+    "3x3": (3, 128, 9, 2, 64),
+    "3x3_sparse": (3, 128, 14, 2, 16),
+    "linear": (1, 1024, 1, 64, 256),
+    "linear_few": (1, 1024, 1, 4, 128),
+    "linear_one": (1, 1024, 1, 1, 512),
+}
+
+
+def rms_error(actual, exact):
+    return (actual.double() - exact).pow(2).mean().sqrt().item()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), (4, 4)])
+@pytest.mark.parametrize("name", ROUNDING)
+def test_rounds_no_worse_than_dense(library, isa, name, block):
+    """Errors against float64, beside those of torch's dense layer in float32."""
+    torch.manual_seed(0)
+    side, channels, size, batch, degree = ROUNDING[name]
+    linear = name.startswith("linear")
+    graph = Graph.random(library, channels, channels, degree // block[1], block)
+    x = torch.randn(batch, channels) if linear else torch.randn(batch, channels, size, size)
+    weight = torch.randn(graph.num_edges, *([1] if linear else [side, side]))
+    if linear:
+        function, layer = lambda a, w: F.linear(a, w[..., 0]), Linear(graph, batch, 1, isa)
+    else:
+        padding = (side // 2, side // 2)
+        function = lambda a, w: F.conv2d(a, w, padding=padding)  # noqa: E731
+        layer = Conv(graph, x.shape, (side, side), padding=padding, isa=isa)
+    grad = torch.randn(layer.shapes[0])
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        inputs, full = x.to(dtype).requires_grad_(), graph.dense(weight.to(dtype)).requires_grad_()
+        y = function(inputs, full)
+        grad_x, grad_full = torch.autograd.grad(y, (inputs, full), grad.to(dtype))
+        results.append((y.detach(), grad_x, grad_full[graph.edges()].view(weight.shape)))
+    ours = layer.forward(x, weight), layer.grad_input(grad, weight), layer.grad_weight(x, grad)
+    for actual, exact, dense in zip(ours, *results, strict=True):
+        # A tenth for chance; below 1.2e-7 of the result, float32 itself is the limit, for dense layers too.
+        floor = 1.2e-7 * exact.pow(2).mean().sqrt().item()
+        assert rms_error(actual, exact) <= max(1.1 * rms_error(dense, exact), floor)

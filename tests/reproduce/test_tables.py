@@ -9,7 +9,9 @@ from xnets.reproduce import TABLES, get_table, list_tables
 from xnets.reproduce._counts import COUNTS
 from xnets.reproduce._recount import recount
 from xnets.reproduce._rows import settings
+from xnets.reproduce._runs import network_key
 from xnets.reproduce.report import TOLERANCE, make_report
+from xnets.train import get_recipe, list_recipes
 
 ROWS = [(table, row) for table in TABLES for row in table.rows]
 NETWORKS = {(row.model, row.dataset, settings(row.model_args)): row for _, row in ROWS if row.model}
@@ -91,3 +93,16 @@ def test_every_network_has_a_name_of_the_paper_and_a_command():
         )
     (variant,) = {row.command for _, row in ROWS if row.model == "X-DenseNet-BC-16-70-60"}
     assert variant.endswith(" --set thin_transitions=False")
+
+
+@pytest.mark.skipif(
+    "cifar10-VGG16" not in list_recipes(), reason="the paper's recipes are not registered"
+)
+def test_the_commands_recipe_trains_the_network_of_the_row():
+    for _, row in ROWS:
+        if row.model is not None:
+            recipe = get_recipe(row.command.split()[2])
+            args = {**recipe.model_args, **row.model_args}
+            assert network_key(
+                recipe.model, recipe.dataset, args, recipe.compression, recipe.family
+            ) == network_key(row.model, row.dataset, row.model_args, None, None)

@@ -48,10 +48,11 @@ def fashion_dir(request, tmp_path):
 def no_download(monkeypatch):
     """No test may reach the network."""
 
-    def refuse():
+    def refuse(*_):
         raise OSError("no network in tests")
 
-    monkeypatch.setattr("xnets.train.data._download_fashion_mnist", refuse)
+    monkeypatch.setattr("xnets.train.data._fashion._download", refuse)
+    monkeypatch.setattr("xnets.train.data._cifar._download", refuse)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import pytest
 
 from xnets.train import evaluate, get_recipe, train
-from xnets.train.data import DEBIAN_FASHION_MNIST
+from xnets.train.data._fashion import DEBIAN_FASHION_MNIST
 
 
 @pytest.fixture(autouse=True)

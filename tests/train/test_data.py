@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from xnets.train import Dataset, list_datasets, load_dataset
-from xnets.train import data as data_module
+from xnets.train.data import Augmentation, Share
+from xnets.train.data import _fashion as data_module
 
 _shared = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
 idx_bytes, fashion_files = _shared["idx_bytes"], _shared["fashion_files"]
@@ -61,12 +62,52 @@ def test_shuffle_is_seeded_and_new_on_each_pass():
     def labels(batches):
         return torch.cat([y for _, y in batches])
 
-    one, two = digits.train_batches(64, seed=3, shift=1), digits.train_batches(64, seed=3, shift=1)
-    first, second = labels(one), labels(one)
+    one, two = digits.train_batches(64, seed=3), digits.train_batches(64, seed=3)
+    first = labels(one)
+    one.sampler.set_epoch(1)
+    second = labels(one)
     assert not torch.equal(first, second)
-    assert torch.equal(first, labels(two))
+    two.sampler.set_epoch(1)  # a later pass does not depend on the earlier ones
     assert torch.equal(second, labels(two))
     assert not torch.equal(first, labels(digits.train_batches(64, seed=4)))
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(1, 4), (2, 1), (4, 2)])
+def test_processes_and_pieces_share_each_batch_out(size, pieces):
+    digits = load_dataset("digits")
+    augment = Augmentation(flip=True, shift=1)
+    whole = list(digits.train_batches(64, seed=3, augment=augment))
+    shares = [
+        list(
+            digits.train_batches(
+                64, seed=3, augment=augment, share=Share(rank=rank, size=size, pieces=pieces)
+            )
+        )
+        for rank in range(size)
+    ]
+    assert {len(share) for share in shares} == {len(whole) * pieces}
+    for number, (images, labels) in enumerate(whole):
+        parts = [
+            shares[rank][number * pieces + piece] for piece in range(pieces) for rank in range(size)
+        ]
+        assert torch.equal(torch.cat([x for x, _ in parts]), images)
+        assert torch.equal(torch.cat([y for _, y in parts]), labels)
+
+
+def test_processes_see_each_test_image_once():
+    digits = load_dataset("digits")
+    parts = [
+        torch.cat([y for _, y in digits.test_batches(share=Share(rank=rank, size=7))])
+        for rank in range(7)
+    ]
+    assert {len(part) for part in parts} == {51, 52}
+    assert torch.equal(torch.cat(parts), digits.test_labels)
+
+
+def test_a_batch_that_cannot_be_shared_out():
+    share = Share(size=4, pieces=3)
+    with pytest.raises(ValueError, match=r"`batch_size` \(=64\) must be a multiple of .*4 x 3"):
+        load_dataset("digits").train_batches(64, share=share)
 
 
 @pytest.mark.parametrize("batch_size", [0, 1438])
@@ -76,7 +117,7 @@ def test_impossible_batch_size(batch_size):
 
 
 def test_unknown_data_set():
-    assert list_datasets() == ["digits", "fashion-mnist"]
+    assert {"digits", "fashion-mnist", "cifar10", "cifar100", "imagenet"} < set(list_datasets())
     with pytest.raises(
         ValueError, match=r"unknown dataset 'fashion_mnist'; did you mean 'fashion-"
     ):
@@ -86,6 +127,16 @@ def test_unknown_data_set():
 def test_digits_have_no_folder(tmp_path):
     with pytest.raises(ValueError, match=r"the digits come with scikit-learn; `data_dir` is for"):
         load_dataset("digits", tmp_path)
+
+
+def test_a_size_cannot_be_chosen_for_images_that_have_one():
+    with pytest.raises(ValueError, match=r"`image_size` \(=32\) must be left out: .* of digits"):
+        load_dataset("digits", image_size=32)
+
+
+def test_ten_windows_need_larger_images():
+    with pytest.raises(ValueError, match=r"ten-crop evaluation needs images larger than the 8 x 8"):
+        load_dataset("digits").test_batches(ten_crop=True)
 
 
 def test_idx_files_plain_and_gzipped(fashion_dir):
@@ -202,7 +253,7 @@ def test_order_of_search(fashion_dir, tmp_path, monkeypatch):
         for path in fashion_dir.iterdir():
             (cache / path.name).write_bytes(path.read_bytes())
 
-    monkeypatch.setattr(data_module, "_download_fashion_mnist", download)
+    monkeypatch.setattr(data_module, "_download", download)
     assert len(load_dataset("fashion-mnist").train_labels) == 60
 
     # but is not repeated: a second mkdir would fail.

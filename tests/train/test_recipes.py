@@ -8,11 +8,16 @@ import pytest
 from xnets.train import Recipe, get_recipe, list_recipes, register_recipe
 
 
-def test_known_recipes_use_expander_networks():
-    assert list_recipes() == ["digits", "fashion-mnist"]
-    for name in list_recipes():
+def test_every_recipe_can_be_made_and_has_its_name():
+    names = list_recipes()
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert get_recipe(name).name == name
+
+
+def test_small_recipes_use_expander_networks():
+    for name in ("digits", "fashion-mnist"):
         recipe = get_recipe(name)
-        assert recipe.name == name
         assert recipe.compression == 4
         assert recipe.epochs <= 10 or name == "digits"
 
@@ -60,6 +65,24 @@ def test_unknown_recipe_suggests_the_closest():
         ("label_smoothing", 1, r"`label_smoothing` \(=1\) must be at least 0 and below 1"),
         ("threads", 0, r"`threads` \(=0\) must be at least 1"),
         ("shift", -1, r"`shift` \(=-1\) must be at least 0"),
+        ("accumulate", 0, r"`accumulate` \(=0\) must be at least 1"),
+        ("precision", "16", r"unknown precision '16'; .*known: 32-true, bf16-mixed, 16-mixed"),
+        ("optimizer", "adam", r"unknown optimizer 'adam'; did you mean 'adamw'"),
+        ("schedule", "steps", r"unknown schedule 'steps'; did you mean 'step'"),
+        ("fill", "zero", r"unknown fill 'zero'; did you mean 'zeros'"),
+        ("milestones", 0.5, r"`milestones` \(=0.5\) must be a tuple"),
+        (
+            "milestones",
+            (0.5, 0.2),
+            r"`milestones` \(=\(0.5, 0.2\)\) must be rising numbers between",
+        ),
+        ("milestones", (150, 225), r"must be rising numbers between 0 and 1"),
+        ("gamma", 0, r"`gamma` \(=0\) must be above 0 and at most 1"),
+        ("min_lr", 1, r"`min_lr` \(=1\) must be from 0 to `lr` \(=0.01\)"),
+        ("momentum", 1, r"`momentum` \(=1\) must be at least 0 and below 1"),
+        ("nesterov", True, r"`nesterov` \(=True\) needs `optimizer` 'sgd'"),
+        ("ema", 1, r"`ema` \(=1\) must be between 0 and 1"),
+        ("image_size", 8, r"`image_size` \(=8\) must be left out: the images of digits have"),
         ("block", 4, r"`block` \(=4\) must be a pair of integers"),
         ("block", (4, 0), r"`block` \(=0\) must be at least 1"),
         ("dataset", "digit", r"unknown dataset 'digit'; did you mean 'digits'"),
@@ -86,3 +109,11 @@ def test_a_seed_too_large_for_torch_is_refused() -> None:
 def test_more_threads_than_openmp_survives_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`threads` \(=100000\) must be at most 1024"):
         get_recipe("digits", threads=100_000)
+
+
+def test_another_model_brings_its_own_arguments_and_compression() -> None:
+    assert get_recipe("digits", model="mlp").model_args == {}
+    assert get_recipe("digits", model="mlp").compression == 4
+    named = get_recipe("digits", model="X-DenseNet-BC-2-40-24")
+    assert (named.compression, named.family) == (None, None)
+    assert get_recipe("digits", model="X-DenseNet-BC-2-40-24", compression=3).compression == 3

@@ -3,19 +3,22 @@
 import csv
 import dataclasses
 import json
+import os
+import re
 
 import pytest
 import torch
 
 from xnets.count import count
 from xnets.models import create_model
-from xnets.train import evaluate, train
+from xnets.train import DivergedError, evaluate, load_checkpoint, train
 
 
 def test_the_run_folder_is_complete(tiny_run):
     names = {p.name for p in tiny_run.folder.iterdir()}
     assert names == {
         "result.json",
+        "recipe.json",
         "metrics.csv",
         "checkpoint.ckpt",
         "curve.png",
@@ -128,10 +131,33 @@ def test_fashion_mnist_trains_from_a_folder(fashion_dir, tiny, tmp_path):
     assert evaluate(result.folder, data_dir=fashion_dir) == result.test_accuracy
 
 
-def test_a_run_that_diverges_still_ends_well(tiny, tmp_path):
-    result = train(dataclasses.replace(tiny, lr=1e30), out=tmp_path, quiet=True)
-    assert 0 <= result.test_accuracy <= 0.3
-    assert (tmp_path / "curve.png").exists()
+def test_a_run_that_diverges_says_so_and_keeps_no_such_network(tiny, tmp_path):
+    recipe = dataclasses.replace(tiny, lr=1e30)
+    with pytest.raises(
+        DivergedError, match=r"^training diverged in epoch 1 of 2: the loss is nan; "
+    ):
+        train(recipe, out=tmp_path, quiet=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"recipe.json", "metrics.csv", "tensorboard"}
+    with pytest.raises(ValueError, match=r"is no finished run"):
+        evaluate(tmp_path)
+
+
+def test_a_run_that_diverges_late_keeps_the_last_good_network(tiny, tmp_path, monkeypatch):
+    from xnets.train.module import Classifier
+
+    step = Classifier.training_step
+
+    def breaks(self, batch, batch_idx):
+        images, labels = batch
+        factor = 1 if self.current_epoch == 0 else float("nan")
+        return step(self, (images * factor, labels), batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", breaks)
+    with pytest.raises(DivergedError, match=r"epoch 2 of 3: .* lower `lr` \(=0.02\)$") as caught:
+        train(dataclasses.replace(tiny, epochs=3), out=tmp_path, quiet=True)
+    assert caught.value.epoch == 2
+    assert load_checkpoint(tmp_path).epoch == 1
+    assert evaluate(tmp_path) > 0
 
 
 def test_progress_has_a_line_per_epoch_on_standard_error(tiny, tmp_path, capsys):
@@ -144,6 +170,26 @@ def test_progress_has_a_line_per_epoch_on_standard_error(tiny, tmp_path, capsys)
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_long_epochs_show_progress_in_a_file(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("xnets.train._progress.SECONDS", 0.0)
+    train(dataclasses.replace(tiny, batch_size=512), out=tmp_path, device="cpu")
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert [line.split("  ")[:2] for line in lines if "step" in line] == [
+        [f"epoch {epoch}/2", f"step {step}/2"] for epoch in (1, 2) for step in (1, 2)
+    ]
+    assert all(
+        re.search(r"loss \d\.\d{4}  0:00:\d\d left$", line) for line in lines if "step" in line
+    )
+
+
+def test_a_path_that_is_not_utf8_is_refused(tiny, tmp_path):
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff")
+    with pytest.raises(ValueError, match=r"run-\\xff must have a name in UTF-8") as caught:
+        train(tiny, out=out, quiet=True)
+    str(caught.value).encode()
+    assert not os.path.exists(out)
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
@@ -152,7 +198,7 @@ def test_progress_has_a_line_per_epoch_on_standard_error(tiny, tmp_path, capsys)
         (
             {"batch_size": 1438},
             {},
-            r"`batch_size` \(=1438\) must be at most the number of training",
+            r"`batch_size` \(=1438\) must be between 1 and the number of training",
         ),
         ({"block": (5, 5)}, {}, r"no layer of model 'convnet' can be thinned so: `block`"),
         ({"compression": 1000}, {}, r"can be thinned so: too small"),

@@ -1,12 +1,20 @@
 """Experiments and benchmarks: each makes rows, a CSV named by its conditions, and a picture."""
 
+from xnets.bench.breakeven import BreakevenReport as BreakevenReport
+from xnets.bench.breakeven import run_breakeven as run_breakeven
 from xnets.bench.depth import DepthRow as DepthRow
 from xnets.bench.depth import fit_growth as fit_growth
 from xnets.bench.depth import measure_depth as measure_depth
+from xnets.bench.layer_report import LayersReport as LayersReport
+from xnets.bench.layer_report import run_layers as run_layers
+from xnets.bench.layers import LayerRow as LayerRow
+from xnets.bench.layers import measure_layers as measure_layers
 from xnets.bench.mixing import BlockRow as BlockRow
 from xnets.bench.mixing import MixingRow as MixingRow
 from xnets.bench.mixing import measure_block as measure_block
 from xnets.bench.mixing import measure_mixing as measure_mixing
+from xnets.bench.model_report import ModelsReport as ModelsReport
+from xnets.bench.model_report import run_models as run_models
 from xnets.bench.speed_of_graphs import GraphSpeedReport as GraphSpeedReport
 from xnets.bench.speed_of_graphs import GraphSpeedRow as GraphSpeedRow
 from xnets.bench.speed_of_graphs import fit_time_growth as fit_time_growth

@@ -33,6 +33,7 @@ def draw_speed(rows: Sequence[GraphSpeedRow], path: Path) -> None:
             axes.plot(
                 [row.edges for row in own], [getattr(row, name) for row in own],
                 color=_COLOURS[i % len(_COLOURS)], marker=_MARKERS[i % len(_MARKERS)],
+                linestyle="-" if i < len(_COLOURS) else "--",
                 markersize=5, linewidth=1.2, label=family,
             )  # fmt: skip
         edges = [min(row.edges for row in rows), max(row.edges for row in rows)]

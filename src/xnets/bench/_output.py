@@ -45,8 +45,8 @@ def span(values: Sequence[float]) -> str:
     return "-".join(shown) if len(shown) <= 3 else f"{shown[0]}-to-{shown[-1]}"
 
 
-def machine() -> str:
-    """The processor and numpy's version, as part of the name of a file that holds times."""
+def machine(library: str = "numpy") -> str:
+    """The processor and a library's version, as part of the name of a file that holds times."""
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -56,7 +56,7 @@ def machine() -> str:
     except OSError:  # not Linux
         pass
     words = re.sub(r"\([^)]*\)|\bCPU\b|@.*", " ", name)
-    return f"{re.sub('[^A-Za-z0-9.]+', '-', words).strip('-')}_numpy-{version('numpy')}"
+    return f"{re.sub('[^A-Za-z0-9.]+', '-', words).strip('-')}_{library}-{_version(library)}"
 
 
 def check_counts(least: int, **arguments: Sequence[int]) -> None:
@@ -85,6 +85,10 @@ def finite(values: dict[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and math.isnan(value) else value
         for key, value in values.items()
     }
+
+
+def _version(library: str) -> str:
+    return version(library).partition("+")[0]  # without the build, as in 2.9.0+cpu
 
 
 def _cell(value: Any) -> str:

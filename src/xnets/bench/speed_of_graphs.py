@@ -237,6 +237,7 @@ def run_graph_speed(
 
     check_choices("family", families, list_families())
     check_counts(1, sizes=sizes, degree=[degree], repeats=[repeats])
+    Path(out).mkdir(parents=True, exist_ok=True)  # what cannot be written is no use measuring
     with threadpool_limits(1):
         rows = tuple(
             measure_speed(family, n, degree, repeats=repeats)

@@ -101,6 +101,7 @@ def run_theory(
     check_counts(2, degrees=degrees, sizes=sizes)
     check_counts(1, seeds=[seeds])
     out, report = Path(out), TheoryReport()
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is no use measuring
     if "depth" in experiments:
         cases = depth_cases(degrees, sizes, seeds=seeds, families=families)
         depth = tuple(_measured(measure_depth, track(cases, "depth of stacks")))

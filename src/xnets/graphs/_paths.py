@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xnets.graphs._bipartite import BipartiteGraph
 from xnets.graphs._checks import IntArray
-from xnets.graphs._spectral import split_components
+from xnets.graphs._spectral import join_sides, split_components
 
 BitArray = NDArray[np.uint64]
 
@@ -18,6 +18,7 @@ _STARTS = 512  # vertices whose distances are followed at once
 _LOOKED_AT = 16  # neighbours that a vertex hears from before it is asked whether it needs more
 _DIAMETER_WORK = 1 << 27  # 64-bit words that one step of an exact diameter may read
 _DIAMETER_STEPS = 8  # as many such steps; graphs of little expansion need hundreds
+_LONG_WAY = 64  # steps that the distances from the first starts may take in any case
 _GIRTH_WORK = 1 << 27  # walks that an exact girth may follow
 
 
@@ -77,8 +78,12 @@ def diameter(graph: BipartiteGraph) -> Range | None:
     rows = max(base.num_in, base.num_out)
     step = min(len(base.indices), rows * 4 * _LOOKED_AT) * words
     starts = np.arange(min(_STARTS, base.num_in))
-    longest, shortest = _eccentricities(base, base.transpose(), starts)
-    if step > _DIAMETER_WORK or step * longest > _DIAMETER_WORK * _DIAMETER_STEPS:
+    longest, shortest = _sweep(base)
+    many = longest > _LONG_WAY and step * longest > _DIAMETER_WORK * _DIAMETER_STEPS
+    if not many:  # else even the first starts take long
+        longest, shortest = _eccentricities(base, base.transpose(), starts)
+        many = step > _DIAMETER_WORK or step * longest > _DIAMETER_WORK * _DIAMETER_STEPS
+    if many:
         # From any vertex to any other there is a way through each start.
         found = Range(longest, 2 * shortest)
     else:
@@ -91,6 +96,30 @@ def diameter(graph: BipartiteGraph) -> Range | None:
         # Two vertices of one block have all their neighbours in common.
         found = Range(max(found.low, 2), max(found.high or 0, 2))
     return found
+
+
+def _sweep(graph: BipartiteGraph) -> tuple[int, int]:
+    """(largest, smallest) distance to the farthest vertex, over a few vertices of all.
+
+    From a farthest vertex to the one farthest from it is a long way; its middle has a short one.
+    """
+    from scipy.sparse.csgraph import breadth_first_order
+
+    joined = join_sides(graph.biadjacency())
+
+    def way(start: int) -> list[int]:
+        """From a farthest vertex to the start."""
+        order, before = breadth_first_order(joined, start)
+        vertices = [int(order[-1])]
+        while vertices[-1] != start:
+            vertices.append(int(before[vertices[-1]]))
+        return vertices
+
+    first = way(0)
+    long = way(first[0])
+    middle = way(long[len(long) // 2])
+    lengths = [len(vertices) - 1 for vertices in (first, long, middle)]
+    return max(lengths), min(lengths)
 
 
 def _longest(graph: BipartiteGraph, *, first: int = 0) -> int:
@@ -171,6 +200,10 @@ def girth(graph: BipartiteGraph) -> Range | None:
     core = _without_leaves(graph)
     if len(core.indices) == 0:
         return None
+    if max(core.fan_in.max(), core.fan_out.max()) == 2:  # rings, and isolated vertices
+        rings = split_components(core.biadjacency())
+        shortest = min(sum(ring.shape) for ring in rings)
+        return Range(shortest, shortest)
     if core.num_in > core.num_out:
         core = core.transpose()
     flipped = core.transpose()
@@ -200,6 +233,8 @@ def _without_leaves(graph: BipartiteGraph) -> BipartiteGraph:
     """The same vertices without the edges that lead to a vertex of degree 1, again and again."""
     if min(graph.fan_in.min(), graph.fan_out.min()) > 1:
         return graph
+    if graph.num_edges == graph.num_in + graph.num_out - count_components(graph):  # a forest
+        return BipartiteGraph.from_edges([], graph.num_in, graph.num_out)
     edges = graph.edges()
     while len(edges):
         inputs, outputs = edges.T

@@ -26,6 +26,7 @@ FloatArray = NDArray[np.float64]
 
 DENSE_LIMIT = 1024  # base vertices on the smaller side up to which all singular values are computed
 _RELATIVE_TOLERANCE = 1e-9
+_LANCZOS_RESTARTS = 100  # of 48 vectors; an expander needs few
 
 
 @dataclass(frozen=True)
@@ -266,16 +267,20 @@ def _iterative_leading(matrix: scipy.sparse.csr_array) -> Leading:
     return Leading(first, second, deviation, error, "iterative")
 
 
+def join_sides(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """The adjacency matrix of the whole graph, outputs first, of its biadjacency matrix."""
+    from scipy.sparse import block_array
+
+    return block_array([[None, matrix], [matrix.T, None]], format="csr")
+
+
 def split_components(matrix: scipy.sparse.csr_array) -> list[scipy.sparse.csr_array]:
     """The biadjacency matrix of each connected component that has an edge."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    rows, columns = matrix.shape
-    edges = matrix.tocoo()
-    out, into = edges.coords
-    joined = csr_array((edges.data, (out, into + rows)), shape=(rows + columns, rows + columns))
-    count, label = connected_components(joined, directed=False)
+    out, into = matrix.tocoo().coords
+    count, label = connected_components(join_sides(matrix), directed=False)
     of_edge = label[out]
     if len(np.unique(of_edge)) == 1 and count == 1:
         return [matrix]
@@ -294,7 +299,8 @@ def _component_leading(matrix: scipy.sparse.csr_array) -> tuple[float, float, fl
     """(first, second, error) of a connected graph."""
     rows, columns = matrix.shape
     if matrix.nnz == rows * columns:
-        return math.sqrt(rows * columns), 0.0, 0.0
+        first = math.sqrt(rows * columns)
+        return first, 0.0, _rounding(matrix.shape, first)
     if min(rows, columns) <= DENSE_LIMIT // 4:
         found = _dense_values(matrix.toarray())
         return float(found[0]), float(found[1]), _rounding(matrix.shape, float(found[0]))
@@ -317,7 +323,7 @@ class _Triple(NamedTuple):
 
 def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0) -> list[_Triple]:
     """The `count` largest singular values of A - uniform * J."""
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     if matrix.shape[0] > matrix.shape[1]:
         found = _lanczos(matrix.T.tocsr(), count, uniform=uniform)
@@ -340,8 +346,13 @@ def _lanczos(matrix: scipy.sparse.csr_array, count: int, *, uniform: float = 0.0
 
     operator: Any = LinearOperator((size, size), matvec=gram, dtype=np.float64)
     start = _uniform(Stream(0), size)
-    width = min(size, max(48, 4 * count))
-    eigenvalues, vectors = eigsh(operator, k=count, which="LA", v0=start, ncv=width, tol=1e-11)
+    options: Any = {"k": count, "which": "LA", "v0": start}
+    try:
+        eigenvalues, vectors = eigsh(
+            operator, ncv=min(size, 48), tol=1e-11, maxiter=_LANCZOS_RESTARTS, **options
+        )
+    except ArpackNoConvergence:  # next to no gap, as in a long chain: less exact, in less time
+        eigenvalues, vectors = eigsh(operator, ncv=min(size, 128), tol=1e-6, **options)
     found = []
     for eigenvalue, vector in zip(eigenvalues[::-1], vectors.T[::-1], strict=True):
         residual = float(np.linalg.norm(gram(vector) - eigenvalue * vector))

@@ -7,6 +7,10 @@ from xnets.models import mlp as mlp
 from xnets.models import mobilenet as mobilenet
 from xnets.models import resnet as resnet
 from xnets.models import vgg as vgg
+from xnets.models._by_name import build_model as build_model
+from xnets.models._by_name import full_name as full_name
+from xnets.models._by_name import input_size as input_size
+from xnets.models._by_name import read_size as read_size
 from xnets.models._names import ModelName as ModelName
 from xnets.models._names import parse_name as parse_name
 from xnets.models._plan import Plan as Plan

@@ -23,12 +23,15 @@ class ConvNet(nn.Module):
         stages: Number of resolutions.
         depth: Convolutions per stage.
         stem_stride: Stride of the opening convolution.
+        stem_groups: Groups of the opening convolution; `in_channels` groups keep the channels of
+            the image apart.
 
     Shape:
         Images (batch, in_channels, height, width) to logits (batch, num_classes).
 
     Raises:
-        ValueError: If a size is not a positive integer.
+        ValueError: If a size is not a positive integer, or `stem_groups` divides not both
+            `in_channels` and `width`.
 
     Examples:
         >>> import torch
@@ -45,6 +48,7 @@ class ConvNet(nn.Module):
         stages: int = 3,
         depth: int = 2,
         stem_stride: int = 1,
+        stem_groups: int = 1,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -54,8 +58,14 @@ class ConvNet(nn.Module):
             stages=stages,
             depth=depth,
             stem_stride=stem_stride,
+            stem_groups=stem_groups,
         )
-        layers = [_conv(in_channels, width, stem_stride)]
+        if in_channels % stem_groups or width % stem_groups:
+            raise ValueError(
+                f"`stem_groups` (={stem_groups}) must divide `in_channels` (={in_channels}) and "
+                f"`width` (={width})"
+            )
+        layers = [_conv(in_channels, width, stem_stride, stem_groups)]
         channels = width
         for stage in range(stages):
             for position in range(depth):
@@ -74,9 +84,11 @@ class ConvNet(nn.Module):
         return logits
 
 
-def _conv(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def _conv(in_channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.Conv2d(
+            in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=False
+        ),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
@@ -90,6 +102,7 @@ def convnet(
     stages: int = 3,
     depth: int = 2,
     stem_stride: int = 1,
+    stem_groups: int = 1,
 ) -> ConvNet:
     """Build a `ConvNet`; see there for the arguments."""
     return ConvNet(
@@ -99,4 +112,5 @@ def convnet(
         stages=stages,
         depth=depth,
         stem_stride=stem_stride,
+        stem_groups=stem_groups,
     )

@@ -14,9 +14,9 @@ from xnets.ops._cpu_library import LIBRARY, WHY_NO_LIBRARY
 from xnets.ops._eager import in_function_transform
 
 # What one edge at one position costs, in multiplications of a dense kernel (one scattered into the
-# dense weight: in positions). Medians of `xnets bench layers`; see docs/performance.md.
-_EDGE_COST = 2.2
-_EDGE_COST_OF_BLOCKS = 1.3
+# dense weight: in positions). From the figures in csrc/README.md, over shapes and processors.
+_EDGE_COST = 2.3
+_EDGE_COST_OF_BLOCKS = 1.5
 _SCATTER_COST = 25
 
 

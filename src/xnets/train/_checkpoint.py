@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 import zipfile
@@ -14,10 +13,10 @@ import torch
 from torch import nn
 
 from xnets._errors import UserError
-from xnets.models import create_model
-from xnets.train._files import replacing
+from xnets.models import create_model, model_arguments
+from xnets.train._files import save_tensors
 from xnets.train._recipe import Recipe
-from xnets.train.data import Dataset
+from xnets.train.data import Dataset, FolderDataset
 
 NAME = "checkpoint.ckpt"
 _FORMAT = "xnets checkpoint 1"
@@ -32,30 +31,47 @@ class Checkpoint:
         model: The network, with its weights, in evaluation mode.
         recipe: The recipe that trained it.
         epoch: Epochs done.
+        num_classes: Outputs of the network.
     """
 
     model: nn.Module
     recipe: Recipe
     epoch: int
+    num_classes: int
 
 
-def build_model(recipe: Recipe, in_channels: int, num_classes: int) -> nn.Module:
-    """Build the untrained network of a recipe, on the CPU."""
+def build_model(
+    recipe: Recipe, in_channels: int, num_classes: int, image_size: int | None = None
+) -> nn.Module:
+    """Build the untrained network of a recipe for some data, on the CPU."""
+    data: dict[str, Any] = {"in_channels": in_channels, "num_classes": num_classes}
+    if image_size is not None and "image_size" in model_arguments(recipe.model):
+        data["image_size"] = image_size
+    graphs: dict[str, Any] = {"compression": recipe.compression, "family": recipe.family}
     return create_model(
         recipe.model,
-        compression=recipe.compression,
-        family=recipe.family,
         block=recipe.block,
         seed=recipe.seed,
         backend=recipe.backend,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **recipe.model_args,
+        # What is None is the model's own choice.
+        **{name: value for name, value in graphs.items() if value is not None},
+        **{**data, **recipe.model_args},
     )
 
 
+def data_arguments(dataset: Dataset | FolderDataset) -> dict[str, int]:
+    """What `build_model` must know about a data set."""
+    height, width = dataset.image_size
+    square = {"image_size": height} if height == width else {}
+    return {"in_channels": dataset.in_channels, "num_classes": dataset.num_classes, **square}
+
+
 def save_checkpoint(
-    path: Path, model: nn.Module, recipe: Recipe, dataset: Dataset, epoch: int
+    path: Path,
+    model: nn.Module,
+    recipe: Recipe,
+    dataset: Dataset | FolderDataset,
+    epoch: int,
 ) -> None:
     """Write a checkpoint that `load_checkpoint` reads back.
 
@@ -69,15 +85,11 @@ def save_checkpoint(
     values = {
         "format": _FORMAT,
         "recipe": recipe.to_dict(),
-        "data": {"in_channels": dataset.in_channels, "num_classes": dataset.num_classes},
+        "data": data_arguments(dataset),
         "epoch": epoch,
         "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
     }
-    with replacing(path) as temporary:
-        # Through memory: a full disk is then an OSError, not torch's own RuntimeError.
-        buffer = io.BytesIO()
-        torch.save(values, buffer)
-        temporary.write_bytes(buffer.getbuffer())
+    save_tensors(path, values)
 
 
 def load_checkpoint(run: str | os.PathLike[str]) -> Checkpoint:
@@ -108,7 +120,7 @@ def load_checkpoint(run: str | os.PathLike[str]) -> Checkpoint:
         # Torch lists every missing tensor on a line of its own; the first lines say enough.
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} is a damaged checkpoint: {reason}") from error
-    return Checkpoint(model.eval(), recipe, epoch)
+    return Checkpoint(model.eval(), recipe, epoch, values["data"]["num_classes"])
 
 
 def _checkpoint_path(run: Path) -> Path:

@@ -1,97 +1,29 @@
-"""From a recipe to a run folder, and from a run folder back to an accuracy."""
+"""From a recipe to a run folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
 import os
-import platform
-import signal
 import sys
-import threading
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from xnets._errors import UserError, asked_by_user
-from xnets.count import count
-from xnets.train._checkpoint import build_model, load_checkpoint
-from xnets.train._files import make_run_folder, replacing
+from xnets.train._checkpoint import build_model, data_arguments
+from xnets.train._distributed import World, connected, find_world
+from xnets.train._evaluate import accuracy, with_workers
+from xnets.train._files import replacing
+from xnets.train._machine import choose_device, cpu_threads, seeded
 from xnets.train._plot import plot_curve
 from xnets.train._recipe import Recipe
-from xnets.train.data import Dataset, load_dataset
-
-DEVICES = ("auto", "cpu", "cuda")
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped from the keyboard; the message says what is left."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """What a network costs.
-
-    Args:
-        params: Trained numbers.
-        macs: Multiply-accumulate operations for one image.
-        bytes: What parameters and buffers take in memory, the tables of the graphs included.
-        edges: Edges of all expander layers; none in a dense network.
-        layers: Layers with a weight matrix or convolution.
-        expander_layers: How many of them are expander layers.
-    """
-
-    params: int
-    macs: int
-    bytes: int
-    edges: int
-    layers: int
-    expander_layers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a training run gave.
-
-    Args:
-        test_accuracy: Correct share of the test set after the last epoch.
-        size: What the network costs.
-        dense: What its dense twin costs, which is counted but not trained.
-        recipe: The recipe that was run.
-        seconds: Wall time of the training loop, tests after each epoch included.
-        folder: The run folder.
-        command: The command line, if one started this.
-    """
-
-    test_accuracy: float
-    size: Size
-    dense: Size
-    recipe: Recipe
-    seconds: float
-    folder: Path
-    command: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of result.json."""
-        return {
-            "test_accuracy": self.test_accuracy,
-            **asdict(self.size),
-            "dense": asdict(self.dense),
-            "seed": self.recipe.seed,
-            "seconds": round(self.seconds, 3),
-            "folder": str(self.folder),
-            "command": self.command,
-            "versions": _versions(),
-            "recipe": self.recipe.to_dict(),
-        }
+from xnets.train._result import RESULT, Result, Size, measure
+from xnets.train._run import STATE, Run, locked, open_run
+from xnets.train.data import Dataset, FolderDataset, Share, load_dataset
 
 
 def train(
@@ -100,20 +32,30 @@ def train(
     out: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    resume: str | None = None,
+    workers: int | None = None,
     quiet: bool = False,
     command: str | None = None,
 ) -> Result:
     """Train a network as a recipe says and leave a run folder.
 
-    The folder holds result.json, metrics.csv, checkpoint.ckpt, curve.png and, in tensorboard/, the
-    same metrics for TensorBoard. The same recipe gives the same network on the same machine. The
-    global random state and number of threads are left as they were.
+    The folder holds result.json, recipe.json, metrics.csv, checkpoint.ckpt, curve.png and, in
+    tensorboard/, the same metrics for TensorBoard; until the run is finished, resume.ckpt too. The
+    same recipe gives the same network on the same machine, also if it was interrupted and resumed.
+    The global random state and number of threads are left as they were.
+
+    Started by `torchrun` or `srun`, the processes train together, each with its part of every
+    batch. All of them return the result.
 
     Args:
         recipe: What to do, from `get_recipe` or made by hand.
         out: The run folder, new or empty; by default runs/NAME/N with the next free number.
         data_dir: Where the data set's files are.
         device: "auto" takes a GPU if there is one; "cpu" or "cuda".
+        resume: "auto" goes on in `out`, or else in the newest unfinished run of this very recipe,
+            from the last epoch that it finished; a new run begins where there is none. Of a run in
+            `out` that is finished the result is returned, and nothing is done.
+        workers: Processes that read images from folders; by default as many as there are cores.
         quiet: Whether to show no progress on standard error.
         command: Recorded in result.json.
 
@@ -122,7 +64,9 @@ def train(
 
     Raises:
         ValueError: If the data is missing or damaged, the network cannot be built as asked, or the
-            folder cannot be written; all before the first step.
+            folder cannot be written, all before the first step; or, as `DivergedError`, if the loss
+            is no number any more.
+        OSError: If the disk is full.
         KeyboardInterrupt: On Ctrl-C. Epochs that were finished are in the folder.
 
     Examples:
@@ -134,238 +78,114 @@ def train(
         ...     evaluate(folder) == result.test_accuracy
         True
     """
-    target = choose_device(device)
-    dataset = load_dataset(recipe.dataset, data_dir)
-    if recipe.batch_size > len(dataset.train_labels):
-        raise UserError(
-            f"`batch_size` (={recipe.batch_size}) must be at most the number of training images "
-            f"(={len(dataset.train_labels)})"
-        )
-    with _threads(recipe.threads), _seeded(recipe.seed, target):
-        with asked_by_user():
-            model, dense = (
-                build_model(r, dataset.in_channels, dataset.num_classes)
-                for r in (recipe, replace(recipe, compression=1))
+    world = find_world()
+    target = choose_device(device, world.local_rank)
+    dataset = load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)
+    dataset = with_workers(dataset, workers, world.local_size).to(target)
+    share = Share(rank=world.rank, size=world.size, pieces=recipe.accumulate)
+    share.check(recipe.batch_size, dataset.num_train)
+    with cpu_threads(recipe.threads), seeded(recipe.seed, target), connected(world, target):
+        model, size, dense = _build(recipe, dataset)
+        world.check_same(_fingerprint(model), "the network that the recipe builds")
+        run = _shared_run(recipe, out, resume, world)
+        if run.finished:
+            return Result.load(run.folder)
+        with locked(run.folder) if world.rank == 0 else nullcontext():
+            if not quiet and world.rank == 0:
+                _announce(recipe, size, dense, run, world, target)
+            return _train(
+                model,
+                recipe,
+                dataset,
+                run,
+                world,
+                target,
+                size,
+                dense,
+                quiet=quiet,
+                command=command,
             )
-        size, dense_size = measure(model, dataset), measure(dense, dataset)
-        folder = make_run_folder(recipe.name, out)
-        if not quiet:
-            ratio = dense_size.params / size.params
-            print(
-                f"{recipe.name}: {recipe.model} with {size.params:,} parameters, {ratio:.2f} times "
-                f"fewer than dense, on {target.type}; run folder {folder}",
-                file=sys.stderr,
-            )
-        start = time.perf_counter()
-        rows = _fit(model, recipe, dataset.to(target), folder, target, quiet=quiet)
-        seconds = time.perf_counter() - start
-        test_accuracy = accuracy(model.to(target), dataset.to(target))
+
+
+def _train(
+    model: nn.Module,
+    recipe: Recipe,
+    dataset: Dataset | FolderDataset,
+    run: Run,
+    world: World,
+    device: torch.device,
+    size: Size,
+    dense: Size,
+    *,
+    quiet: bool,
+    command: str | None,
+) -> Result:
+    from xnets.train._fit import fit
+
+    fitted = fit(model, recipe, dataset, run, world, device, quiet=quiet)
     result = Result(
-        test_accuracy=test_accuracy,
+        test_accuracy=accuracy(model.to(device), dataset, world=world),
         size=size,
-        dense=dense_size,
+        dense=dense,
         recipe=recipe,
-        seconds=seconds,
-        folder=folder,
+        seconds=fitted.seconds,
+        folder=run.folder,
         command=command,
     )
-    title = f"{recipe.name}, compression {recipe.compression:g}: {result.test_accuracy:.2%}"
-    plot_curve(folder / "curve.png", rows, title)
-    with replacing(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if world.rank == 0:
+        title = f"{recipe.name}: {result.test_accuracy:.2%}"
+        plot_curve(run.folder / "curve.png", fitted.rows, title)
+        # The result ends the run: it comes last, but for what a finished run has no use of.
+        with replacing(run.folder / RESULT) as temporary:
+            text = json.dumps(result.to_dict(), indent=2) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+        (run.folder / STATE).unlink(missing_ok=True)
     return result
 
 
-def evaluate(
-    run: str | os.PathLike[str],
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-) -> float:
-    """Measure the test accuracy of a checkpoint anew.
-
-    Args:
-        run: A run folder or a checkpoint file. It is read without running code from it.
-        data_dir: Where the data set's files are.
-        device: "auto" takes a GPU if there is one; "cpu" or "cuda".
-        threads: CPU threads; by default as in training.
-
-    Returns:
-        The correct share of the test set.
-
-    Raises:
-        ValueError: If there is no checkpoint, the file is not one, or the data is missing.
-
-    Examples:
-        >>> evaluate("no/such/run")
-        Traceback (most recent call last):
-        xnets._errors.UserError: no such file or folder: no/such/run
-    """
-    if threads is not None and threads < 1:
-        raise UserError(f"`threads` (={threads}) must be at least 1")
-    target = choose_device(device)
-    checkpoint = load_checkpoint(run)
-    dataset = load_dataset(checkpoint.recipe.dataset, data_dir)
-    with _threads(threads or checkpoint.recipe.threads):
-        return accuracy(checkpoint.model.to(target), dataset.to(target))
+def _build(recipe: Recipe, dataset: Dataset | FolderDataset) -> tuple[nn.Module, Size, Size]:
+    """Build the network, and count it and its dense twin."""
+    data = data_arguments(dataset)
+    with asked_by_user():
+        model = build_model(recipe, **data)
+        dense = build_model(replace(recipe, compression=1), **data)
+    return model, measure(model, dataset), measure(dense, dataset)
 
 
-def accuracy(model: nn.Module, dataset: Dataset) -> float:
-    """Return the correct share of the test set; model and data are on one device."""
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        correct = sum(
-            int((model(images).argmax(dim=1) == labels).sum())
-            for images, labels in dataset.test_batches()
-        )
-    model.train(was_training)
-    return correct / len(dataset.test_labels)
+def _fingerprint(model: nn.Module) -> str:
+    """Hash weights and graphs."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def measure(model: nn.Module, dataset: Dataset) -> Size:
-    """Count what a network costs on one image of a data set."""
-    total = count(model, dataset.normalize(dataset.test_images[:1]))
-    return Size(
-        params=total.params,
-        macs=total.macs,
-        bytes=total.bytes,
-        edges=total.edges,
-        layers=sum(layer.macs > 0 for layer in total.layers),
-        expander_layers=sum(layer.edges > 0 for layer in total.layers),
-    )
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the device that a user's word means.
-
-    Raises:
-        ValueError: If there is no such device here.
-
-    Examples:
-        >>> choose_device("cpu")
-        device(type='cpu')
-    """
-    if device not in DEVICES:
-        raise UserError(f"`device` (={device!r}) must be one of {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("`device` (='cuda') is not available: torch sees no GPU")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def _fit(
-    model: nn.Module,
-    recipe: Recipe,
-    dataset: Dataset,
-    folder: Path,
-    device: torch.device,
-    *,
-    quiet: bool,
-) -> list[dict[str, float]]:
-    """Run Lightning's loop; return the rows of metrics.csv."""
-    import lightning.pytorch as pl
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning.pytorch.loggers import TensorBoardLogger
-    from rich.console import Console
-
-    from xnets.train._callbacks import EpochProgress, RunWriter
-    from xnets.train.module import Classifier
-
-    writer = RunWriter(folder, dataset)
-    console = Console(stderr=True, quiet=quiet)
-    batches = dataset.train_batches(
-        recipe.batch_size, seed=recipe.seed, flip=recipe.flip, shift=recipe.shift
-    )
-    logger = TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
-    logger.log_hyperparams(recipe.to_dict())
-    with _quiet_lightning():
-        trainer = pl.Trainer(
-            max_epochs=recipe.epochs,
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            logger=logger,
-            callbacks=[writer, EpochProgress(console)],
-            plugins=[LightningEnvironment()],  # one process, also inside a cluster's job
-            log_every_n_steps=len(batches),
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        with _keyboard_interrupts(trainer, folder):
-            trainer.fit(
-                Classifier(model, recipe, dataset.num_classes), batches, dataset.test_batches()
-            )
-    return writer.rows
-
-
-@contextmanager
-def _keyboard_interrupts(trainer: Any, folder: Path) -> Iterator[None]:
-    """Give Ctrl-C its usual meaning back: Lightning answers it with SystemExit(1)."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+def _shared_run(
+    recipe: Recipe, out: str | os.PathLike[str] | None, resume: str | None, world: World
+) -> Run:
+    """Open the run in the first process, and tell the others."""
+    run: Run | UserError
     try:
-        yield
-    except SystemExit as error:
-        if not trainer.interrupted:
+        run = open_run(recipe, out, resume) if world.rank == 0 else Run(Path())
+    except UserError as error:
+        if world.size == 1:
             raise
-        done = trainer.current_epoch
-        raise Interrupted(
-            f"interrupted after {done} epochs; what is done is in {folder}"
-        ) from error
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
+        run = error
+    run = world.from_first(run)
+    if isinstance(run, UserError):
+        raise run
+    return run
 
 
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notes about the machine and its tips off the screen; its warnings stay."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Lightning 2.6 asks torch's pytree in the old way.
-            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Compute with some number of CPU threads inside; None leaves it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if number is None else number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw reproducibly inside; leave the global state as it was."""
-    with ExitStack() as stack:
-        cuda = device.type == "cuda"
-        stack.enter_context(
-            torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else [])
-        )
-        if cuda:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True))
-        torch.manual_seed(seed)
-        yield
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("xnets", "torch", "lightning", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            versions[package] = "unknown"
-    return versions
+def _announce(
+    recipe: Recipe, size: Size, dense: Size, run: Run, world: World, device: torch.device
+) -> None:
+    many = f"{world.size} x " if world.size > 1 else ""
+    verb = "resumed in" if run.state else "run folder"
+    print(
+        f"{recipe.name}: {recipe.model} with {size.params:,} parameters, "
+        f"{dense.params / size.params:.2f} times fewer than dense, on {many}{device.type}; "
+        f"{verb} {run.folder}",
+        file=sys.stderr,
+    )

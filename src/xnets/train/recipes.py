@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from xnets._errors import asked_by_user
 from xnets._suggest import unknown_name
+from xnets.models._names import parse_name
+from xnets.train._paper_recipes import GROUPS, paper_recipe
 from xnets.train._recipe import Recipe
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {}
@@ -50,20 +53,111 @@ def digits() -> Recipe:
     )
 
 
-@register_recipe
-def fashion_mnist() -> Recipe:
-    """Zalando's images of clothes, 28 x 28: minutes on a CPU."""
+def _clothes(name: str, dataset: str, epochs: int, threads: int | None, **sizes: int) -> Recipe:
     return Recipe(
-        name="fashion-mnist",
-        dataset="fashion-mnist",
+        name=name,
+        dataset=dataset,
         model="convnet",
-        model_args={"width": 32, "stages": 3, "depth": 2, "stem_stride": 2},
-        epochs=8,
+        model_args=sizes,
+        epochs=epochs,
         batch_size=128,
         lr=0.01,
         weight_decay=0.02,
         flip=True,
+        threads=threads,
     )
+
+
+@register_recipe
+def fashion_mnist() -> Recipe:
+    """Zalando's images of clothes, 28 x 28: minutes on a CPU."""
+    name = "fashion-mnist"
+    return _clothes(name, name, 8, None, width=32, stages=3, depth=2, stem_stride=2)
+
+
+@register_recipe
+def fashion_mnist_deep() -> Recipe:
+    """Fashion-MNIST on a narrow, deep net, where thin layers can starve: half a minute on a CPU."""
+    sizes = {"width": 16, "stages": 2, "depth": 4, "stem_stride": 4}
+    return _clothes("fashion-mnist-deep", "fashion-mnist", 2, 1, **sizes)
+
+
+@register_recipe
+def fashion_mnist_alike() -> Recipe:
+    """Which of four images are alike: the first layer keeps them apart, the others must join them.
+
+    See `xnets.train.data._alike`.
+    """
+    sizes = {"width": 32, "stages": 1, "depth": 5, "stem_stride": 4, "stem_groups": 4}
+    return _clothes("fashion-mnist-alike", "fashion-mnist-alike", 2, 1, **sizes)
+
+
+def modern(name: str, dataset: str, model: str, **values: Any) -> Recipe:
+    """What became usual after the paper, for any data set and network.
+
+    Cosine schedule after a short rise, label smoothing, a moving average of the weights, automatic
+    mixed precision, and no weight decay on biases and batch norms.
+
+    Args:
+        name: Of the recipe.
+        dataset: What to train on.
+        model: What to train.
+        values: Other fields of the recipe.
+
+    Returns:
+        The recipe.
+
+    Examples:
+        >>> modern("mine", "digits", "convnet", epochs=5).schedule
+        'cosine'
+    """
+    usual: dict[str, Any] = {
+        "compression": None,
+        "family": None,
+        "epochs": 100,
+        "batch_size": 256,
+        "precision": "bf16-mixed",
+        "optimizer": "sgd",
+        "nesterov": True,
+        "lr": 0.2,
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.1,
+        "ema": 0.999,
+        "flip": True,
+    }
+    return Recipe(name=name, dataset=dataset, model=model, **{**usual, **values})
+
+
+@register_recipe
+def cifar10_modern() -> Recipe:
+    """CIFAR-10 as one would train it today."""
+    values = {"batch_size": 128, "shift": 4, "fill": "reflect", "weight_decay": 5e-4}
+    return modern("cifar10-modern", "cifar10", "X-DenseNet-BC-2-40-24", **values)
+
+
+@register_recipe
+def imagenet_modern() -> Recipe:
+    """ImageNet as one would train it today."""
+    return modern("imagenet-modern", "imagenet", "X-ResNet-2-50")
+
+
+@register_recipe
+def image_folder() -> Recipe:
+    """Any folder of images, with train/CLASS/ and val/CLASS/ inside."""
+    return modern("image-folder", "image-folder", "X-ResNet-2-18", batch_size=64, lr=0.05)
+
+
+@register_recipe
+def tu_berlin() -> Recipe:
+    """Sketches by hand."""
+    return modern("tu-berlin", "tu-berlin", "X-ResNet-2-18", batch_size=64, lr=0.05)
+
+
+for _group in GROUPS:
+    for _model in _group.models:
+        _RECIPES[f"{_group.dataset}-{_model}"] = partial(paper_recipe, _group, _model)
 
 
 def get_recipe(name: str, **overrides: Any) -> Recipe:
@@ -71,7 +165,8 @@ def get_recipe(name: str, **overrides: Any) -> Recipe:
 
     Args:
         name: One of `list_recipes()`.
-        overrides: Fields of `Recipe`. None keeps the recipe's own value.
+        overrides: Fields of `Recipe`. None keeps the recipe's own value. Another model brings its
+            own arguments and, if its name says them, compression and family.
 
     Returns:
         The recipe.
@@ -85,7 +180,7 @@ def get_recipe(name: str, **overrides: Any) -> Recipe:
         1
         >>> get_recipe("digit")
         Traceback (most recent call last):
-        xnets._errors.UserError: unknown recipe 'digit'; did you mean 'digits'? known: digits, ...
+        xnets._errors.UserError: unknown recipe 'digit'; did you mean 'digits'? known: ...
     """
     with asked_by_user():
         if name not in _RECIPES:
@@ -95,14 +190,24 @@ def get_recipe(name: str, **overrides: Any) -> Recipe:
             if override not in known:
                 raise TypeError(unknown_name("recipe field", override, known))
         given = {key: value for key, value in overrides.items() if value is not None}
-        return replace(_RECIPES[name](), **given)
+        return replace(_RECIPES[name](), **{**_implied(given), **given})
+
+
+def _implied(given: dict[str, Any]) -> dict[str, Any]:
+    """What changes with another model."""
+    if "model" not in given:
+        return {}
+    says = {"compression": None, "family": None} if parse_name(given["model"]) else {}
+    return {"model_args": {}, **says}
 
 
 def list_recipes() -> list[str]:
-    """The names that `get_recipe` knows.
+    """The names that `get_recipe` knows: small ones, modern ones, then every row of the paper.
 
     Examples:
-        >>> list_recipes()
-        ['digits', 'fashion-mnist']
+        >>> list_recipes()[:3]
+        ['digits', 'fashion-mnist', 'cifar10-modern']
+        >>> "imagenet-G-MobileNet-0.5-8" in list_recipes()
+        True
     """
     return list(_RECIPES)

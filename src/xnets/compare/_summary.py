@@ -1,0 +1,212 @@
+"""From the results of trials to means, spreads and differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from xnets.compare._trials import DENSE, SINGLE, Trial
+from xnets.train import Result
+from xnets.train._result import installed_versions
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """A row of trials.csv: one finished trial.
+
+    Args:
+        trial: The name of its folder.
+        kind: As in `list_kinds`.
+        compression: As asked; 1 if dense.
+        block_out: Outputs that share an edge.
+        block_in: Inputs that do.
+        seed: Of graphs, weights and data order.
+        test_accuracy: Correct share of the test set.
+        macs: Multiply-accumulate operations for one image.
+        params: Trained numbers.
+        bytes: Of parameters and buffers.
+        layers: Layers with weights.
+        expander_layers: How many of them were thinned.
+        seconds: Of training, on whatever machine it was.
+        torch: Version.
+    """
+
+    trial: str
+    kind: str
+    compression: float
+    block_out: int
+    block_in: int
+    seed: int
+    test_accuracy: float
+    macs: int
+    params: int
+    bytes: int
+    layers: int
+    expander_layers: int
+    seconds: float
+    torch: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, with the interval that it could as well be in.
+
+    Args:
+        mean: The difference of the means.
+        low: Lower end of Welch's 95 % interval; None where the seeds show no spread, or are fewer
+            than two.
+        high: Its upper end.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A row of points.csv: one kind of network at one compression and block, over its seeds.
+
+    Args:
+        label: What it is, in words.
+        kind: As in `list_kinds`.
+        compression: As asked; 1 if dense.
+        block_out: Outputs that share an edge.
+        block_in: Inputs that do.
+        seeds: How many are finished.
+        accuracy: Mean test accuracy over the seeds.
+        accuracy_std: Standard deviation over the seeds, of the sample; None for one seed.
+        macs: Multiply-accumulate operations for one image; the mean, if seeds differ.
+        params: Trained numbers, likewise.
+        bytes: Of parameters and buffers, likewise.
+        layers: Layers with weights.
+        expander_layers: How many of them were thinned.
+        seconds: Mean time of training, on whatever machine it was.
+        against: What `difference` is from: the grouped network of equal compression; in blocks,
+            the same kind without; empty if that was not trained.
+        difference: Of the mean accuracies.
+        difference_low: Lower end of its 95 % interval, as in `difference()`.
+        difference_high: The upper end.
+    """
+
+    label: str
+    kind: str
+    compression: float
+    block_out: int
+    block_in: int
+    seeds: int
+    accuracy: float
+    accuracy_std: float | None
+    macs: int
+    params: int
+    bytes: int
+    layers: int
+    expander_layers: int
+    seconds: float
+    against: str = ""
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+Key = tuple[str, float, tuple[int, int]]
+
+
+def trial_row(trial: Trial, result: Result) -> TrialRow:
+    """Return the row of a finished trial."""
+    return TrialRow(
+        trial=trial.name,
+        kind=trial.kind,
+        compression=trial.compression,
+        block_out=trial.block[0],
+        block_in=trial.block[1],
+        seed=trial.recipe.seed,
+        test_accuracy=result.test_accuracy,
+        macs=result.size.macs,
+        params=result.size.params,
+        bytes=result.size.bytes,
+        layers=result.size.layers,
+        expander_layers=result.size.expander_layers,
+        seconds=result.seconds,
+        torch=(result.versions or installed_versions())["torch"],
+    )
+
+
+def summarize(results: Sequence[tuple[Trial, Result]]) -> list[Point]:
+    """Put the seeds of each network together.
+
+    Args:
+        results: The finished trials.
+
+    Returns:
+        A point for each network, in the order in which they first come.
+    """
+    groups: dict[Key, list[tuple[Trial, Result]]] = {}
+    for trial, result in results:
+        groups.setdefault((trial.kind, trial.compression, trial.block), []).append((trial, result))
+    accuracies = {key: [r.test_accuracy for _, r in own] for key, own in groups.items()}
+    return [_point(key, own, accuracies) for key, own in groups.items()]
+
+
+def _point(key: Key, own: list[tuple[Trial, Result]], accuracies: dict[Key, list[float]]) -> Point:
+    kind, compression, block = key
+    sizes = [result.size for _, result in own]
+    against = "grouped" if block == SINGLE else f"{kind}, single edges"
+    other = ("grouped" if block == SINGLE else kind, compression, SINGLE)
+    found = None
+    if kind != DENSE and other != key and other in accuracies:
+        found = difference(accuracies[key], accuracies[other])
+    return Point(
+        label=own[0][0].label,
+        kind=kind,
+        compression=compression,
+        block_out=block[0],
+        block_in=block[1],
+        seeds=len(own),
+        accuracy=fmean(accuracies[key]),
+        accuracy_std=stdev(accuracies[key]) if len(own) > 1 else None,
+        macs=round(fmean(size.macs for size in sizes)),
+        params=round(fmean(size.params for size in sizes)),
+        bytes=round(fmean(size.bytes for size in sizes)),
+        layers=sizes[0].layers,
+        expander_layers=sizes[0].expander_layers,
+        seconds=fmean(result.seconds for _, result in own),
+        against=against if found else "",
+        difference=found.mean if found else None,
+        difference_low=found.low if found else None,
+        difference_high=found.high if found else None,
+    )
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """Subtract two means, by Welch's t for unequal variances.
+
+    Args:
+        ours: Accuracies, one a seed.
+        theirs: What to compare with.
+
+    Returns:
+        The difference and its interval.
+
+    Examples:
+        >>> found = difference([0.9, 0.92, 0.91], [0.8, 0.84, 0.82])
+        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+        (0.09, 0.047, 0.133)
+    """
+    from scipy.stats import t
+
+    mean = fmean(ours) - fmean(theirs)
+    if len(ours) < 2 or len(theirs) < 2:
+        return Difference(mean)
+    parts = [stdev(values) ** 2 / len(values) for values in (ours, theirs)]
+    if sum(parts) == 0:  # all seeds agree to the last image: no spread was seen, so none is stated
+        return Difference(mean)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True)
+    )
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(parts))
+    return Difference(mean, mean - half, mean + half)
