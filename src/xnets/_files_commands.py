@@ -56,7 +56,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a trained network to a file for other programs: ONNX, torch.export or safetensors."""
-    from xnets.models import read_size
+    from xnets._inspect import read_size
 
     if format_ not in _FORMATS:
         if format_ is None:
@@ -80,9 +80,9 @@ def export(
             )
         with asked_by_user():
             _export(network, out, format_, lowering, read_size(size), fixed_batch)
-    written: dict[str, Any] = {"file": str(out), "format": format_, "lowering": lowering}
-    written |= {"bytes": out.stat().st_size}
-    typer.echo(json.dumps(written) if as_json else f"wrote {out} ({out.stat().st_size:,} bytes)")
+    size_in_bytes = out.stat().st_size
+    written = {"file": str(out), "format": format_, "lowering": lowering, "bytes": size_in_bytes}
+    typer.echo(json.dumps(written) if as_json else f"wrote {out} ({size_in_bytes:,} bytes)")
 
 
 def _export(

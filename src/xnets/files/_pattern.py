@@ -131,7 +131,7 @@ def _csr(about: Mapping[str, Any], tensors: Mapping[str, Tensor], rows: int) -> 
         if len(degrees) != rows or degrees.min(initial=0) < 0 or degrees.sum() != len(indices):
             raise ValueError("its degrees do not fit its indices")
     else:
-        degree = about.get("degree")
+        degree: Any = about.get("degree")
         if not _is_int(degree) or degree < 1 or degree * rows != len(indices):
             raise ValueError(f"its degree {degree!r:.40} does not fit its {len(indices)} indices")
         degrees = np.full(rows, degree)
@@ -157,7 +157,7 @@ def _redraw(
     drawn = about["drawn"]
     if not isinstance(drawn, dict) or drawn.get("family") not in list(_DRAWN_BY):
         raise ValueError("its graph cannot be drawn again: the family is unknown")
-    degree = drawn.get("degree")
+    degree: Any = drawn.get("degree")
     side = num_out if _DRAWN_BY[drawn["family"]] == "out" else num_in
     if not _is_int(degree) or degree * side != num_kernels:
         raise ValueError(f"its degree {degree!r:.40} does not fit its {num_kernels} kernels")

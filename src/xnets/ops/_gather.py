@@ -63,20 +63,20 @@ def gathered(pattern: Pattern) -> tuple[Tensor, Tensor | None]:
         pattern: The graph.
 
     Returns:
-        The inputs to select, int64, in the order of the outputs' blocks, each with as many as the
-        largest degree. And the kernels that go with them, int64, in the order of the weight that
+        The inputs to select, int32, in the order of the outputs' blocks, each with as many as the
+        largest degree. And the kernels that go with them, int32, in the order of the weight that
         the grouped convolution takes; the kernel after the last stands for zero. None if that is
         the order of the layer's own weight, as of every regular graph.
 
     Examples:
         >>> from xnets.ops import make_pattern
         >>> gathered(make_pattern(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4, 2))
-        (tensor([0, 3, 1, 0]), tensor([0, 1, 2, 3]))
+        (tensor([0, 3, 1, 0], dtype=torch.int32), tensor([0, 1, 2, 3], dtype=torch.int32))
     """
     if pattern.is_regular and pattern.max_degree:
-        return _inputs(pattern.indices.long(), pattern.block[1]), None
+        return _inputs(pattern.indices, pattern.block[1]), None
     neighbors, kernels = _padded(pattern)
-    return _inputs(neighbors.long(), pattern.block[1]), kernels.long()
+    return _inputs(neighbors.int(), pattern.block[1]), kernels.int()
 
 
 def _inputs(base_inputs: Tensor, b_in: int) -> Tensor:
