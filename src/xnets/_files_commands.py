@@ -56,7 +56,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a trained network to a file for other programs: ONNX, torch.export or safetensors."""
-    from xnets._inspect import read_size
+    from xnets.models import read_size
 
     if format_ not in _FORMATS:
         if format_ is None:
