@@ -47,6 +47,10 @@ def test_layers(here):
     assert f"_torch-{torch.__version__.partition('+')[0]}" in table.name
     assert table.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     rows = read(table)
+    cannot = {row["competitor"] for row in rows if row["status"].startswith("cannot: ")}
+    assert cannot <= {"triton", "cpu"}  # without a GPU, without a compiler
+    assert all(f"\n{name} cannot: " in shown.stdout for name in cannot)
+    rows = [row for row in rows if row["competitor"] not in cannot]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["competitor"] for row in rows} >= {"dense", "grouped", "csr", "auto", "gather"}
     assert "reference" not in {row["competitor"] for row in rows}
@@ -77,7 +81,7 @@ def test_layers(here):
 def test_speedups_are_over_the_faster_layout():
     rows = measure_layers(
         Shape(8, 8, kernel=1, side=4), 1, [GraphChoice(2, "random", (1, 1))], seconds=0.001,
-        memory=False,
+        memory=False, backends=["masked", "gather"],
     )  # fmt: skip
     dense = min(row.ms for row in rows if row.competitor == "dense")
     assert max(row.speedup for row in rows if row.competitor == "dense") == 1

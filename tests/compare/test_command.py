@@ -45,11 +45,11 @@ def test_a_table_then_json(here):
 
 
 def test_failures_are_told_in_one_line_after_the_table(here):
-    found = invoke("digits", *FAST, "--kinds", "expander,margulis", "--compression", "8")
+    found = invoke("digits", *FAST, "--kinds", "expander,lps", "--compression", "8")
     assert found.exit_code == 2
     assert "expander 8" in found.stdout
     last = found.stderr.splitlines()[-1]
-    assert last.startswith("xnets: error: 1 of 2 trials failed; margulis-8-seed-0-")
+    assert last.startswith("xnets: error: 1 of 2 trials failed; lps-8-seed-0-")
     assert "Traceback" not in found.stderr
 
 

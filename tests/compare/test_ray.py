@@ -53,12 +53,12 @@ def run(address, out, kinds):
 class TestCluster:
     def test_the_same_as_without(self, tmp_path):
         here = compare(
-            get_recipe("digits", epochs=1), kinds=["dense", "expander", "margulis"],
+            get_recipe("digits", epochs=1), kinds=["dense", "expander", "lps"],
             compressions=[8], seeds=2, out=tmp_path / "here", quiet=True,
         )  # fmt: skip
-        there = run("local", tmp_path / "there", "dense,expander,margulis")
+        there = run("local", tmp_path / "there", "dense,expander,lps")
         assert there.returncode == 2, there.stderr
-        assert "xnets: error: 2 of 6 trials failed; margulis-8-seed-" in there.stderr
+        assert "xnets: error: 2 of 6 trials failed; lps-8-seed-" in there.stderr
         assert next(iter(here.failures.values())) in there.stderr
         assert "Traceback" not in there.stderr
         assert len(here.results) == 4

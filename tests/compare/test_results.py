@@ -43,7 +43,7 @@ def accuracies(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_tables_are_the_files(path):
     [section] = [part for part in PAGE.split("\n## ") if f"(../results/{path.name})" in part]
-    shown = dict(re.findall(r"^\| ([a-z]\S*(?: \S+)*) \| (.*) \|$", section, re.MULTILINE))
+    shown = dict(re.findall(r"^\| ([a-z][^|]*) \| (.*) \|$", section, re.MULTILINE))
     shown.pop("network", None)
     measured = accuracies(path)
     assert set(shown) == {label(*key) for key in measured}

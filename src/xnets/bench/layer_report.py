@@ -75,6 +75,8 @@ class LayersReport:
                 f"the machine was busy: times vary by {spreads[len(spreads) // 2]:.0%} from round "
                 "to round (median interquartile range)"
             )
+        absent = {r.competitor: r.status for r in self.rows if r.status.startswith("cannot")}
+        parts += [f"{name} {status}" for name, status in absent.items()]
         for row in self.wrong:
             graph = f" C={row.compression:g} {row.family} {row.block}" if row.family else ""
             where = f"{row.step} {row.kind}:{row.shape} batch {row.batch}"

@@ -241,7 +241,9 @@ def expander_layers(
     for name in peers:
         if not _IS_FOR[name](setup):
             continue
-        module, weight, on_edges = _PEER_LAYERS[name](setup, layer, mask)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            module, weight, on_edges = _PEER_LAYERS[name](setup, layer, mask)
         yield Competitor(
             name,
             module,
@@ -310,11 +312,8 @@ def _csr(layer: ExpanderLayer, mask: Tensor) -> Tensor:
     indptr = torch.cat([fan_in.new_zeros(1), fan_in.cumsum(0)]).int()
     values = layer.weight.detach().reshape(-1).clone()
     size = (layer.num_out, layer.num_in)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            indptr, mask.nonzero()[:, 1].int(), values, size, check_invariants=True
-        )
+    indices = mask.nonzero()[:, 1].int()
+    return torch.sparse_csr_tensor(indptr, indices, values, size, check_invariants=True)
 
 
 def _csr_layer(setup: Setup, layer: ExpanderLayer, mask: Tensor) -> Peer:
