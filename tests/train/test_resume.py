@@ -81,6 +81,7 @@ def same(one, two):
     return values == others and all(torch.equal(weights[k], other_weights[k]) for k in weights)
 
 
+@pytest.mark.parametrize("last", [1, 2], ids=["half way", "all epochs done"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,7 +92,7 @@ def same(one, two):
     ],
     ids=["plain", "average", "mixed precision in pieces", "dropout"],
 )
-def test_a_resumed_run_ends_as_an_undisturbed_one(changes, tiny, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_as_an_undisturbed_one(changes, last, tiny, tmp_path, monkeypatch):
     if changes.get("model") == "alexnet-like":
         add_dropout(monkeypatch)
         changes = {**changes, "model": "mlp", "model_args": {"width": 32, "depth": 1}}
@@ -104,7 +105,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(changes, tiny, tmp_path, monke
 
         def broken(self, trainer, module):
             end(self, trainer, module)
-            if trainer.current_epoch == 1:
+            if trainer.current_epoch == last:
                 raise MemoryError("killed")
 
         patch.setattr(RunWriter, "on_train_epoch_end", broken)
@@ -114,6 +115,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(changes, tiny, tmp_path, monke
     torch.rand(7)
     result = train(recipe, out=tmp_path / "broken", resume="auto", quiet=True)
     assert result.recipe == recipe
+    assert 0 < result.seconds < 600
     assert same(outcome(tmp_path / "whole"), outcome(tmp_path / "broken"))
 
 

@@ -81,6 +81,7 @@ def fit(
     average = [] if recipe.ema is None else [MovingAverage(recipe.ema)]
     logger = TensorBoardLogger(run.folder, name="", version="tensorboard", default_hp_metric=False)
     logger.log_hyperparams(recipe.to_dict())
+    module = Classifier(model, recipe, dataset.num_classes)
     with _quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=recipe.epochs,
@@ -103,12 +104,15 @@ def fit(
         )
         with _keyboard_interrupts(trainer, run):
             trainer.fit(
-                Classifier(model, recipe, dataset.num_classes),
+                module,
                 batches,
                 dataset.test_batches(share=share),
                 ckpt_path=run.state,
                 weights_only=True,
             )
+    for callback in average:
+        # Lightning does so at the end of its loop, which does not run if all epochs were done.
+        module.load_state_dict(callback.averaged.state_dict())
     return Fitted(writer.rows, writer.seconds)
 
 

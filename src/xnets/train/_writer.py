@@ -66,11 +66,13 @@ class RunWriter(Checkpoint):
         self._folder = folder
         self._dataset = dataset
         self._seconds = 0.0
-        self._since = 0.0
+        self._since: float | None = None
 
     @property
     def seconds(self) -> float:
         """Time spent in the loop so far, also before a resumption."""
+        if self._since is None:  # resumed when all epochs were done: the loop does not start
+            return self._seconds
         return self._seconds + time.perf_counter() - self._since
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
