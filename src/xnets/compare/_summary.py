@@ -195,7 +195,7 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     Examples:
         >>> found = difference([0.9, 0.92, 0.91], [0.8, 0.84, 0.82])
         >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
-        (0.09, 0.047, 0.133)
+        (0.09, 0.048, 0.132)
     """
     from scipy.stats import t
 
