@@ -220,7 +220,9 @@ def test_wrong_calls(call, error, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["mlp", "convnet", "mobilenet"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "convnet", pytest.param("mobilenet", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("backend", ["auto", "cpu", "gather", "masked"])
 def test_compiles_without_graph_breaks(name, backend):
     model = xnets.create_model(name, compression=4, backend=backend, num_classes=4)

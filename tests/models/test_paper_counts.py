@@ -54,7 +54,10 @@ def test_where_no_configuration_was_published_the_default_has_the_printed_size(n
 
 
 @pytest.mark.parametrize("family", ["grouped", "shuffled", "biregular", "random_fan_out"])
-@pytest.mark.parametrize(("name", "size"), [("X-ResNet-2-18", 224), ("X-DenseNet-BC-2-40-24", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("X-ResNet-2-18", 224), pytest.param("X-DenseNet-BC-2-40-24", 32, marks=pytest.mark.slow)],
+)
 def test_the_family_is_one_argument_and_the_size_the_same(name, size, family):
     ours, papers = counted(name, size, family=family), counted(name, size)
     assert ours.params == papers.params
