@@ -2,7 +2,9 @@
 
 import csv
 import re
+from collections import defaultdict
 from pathlib import Path
+from statistics import geometric_mean
 
 import pytest
 
@@ -46,11 +48,25 @@ def test_the_table_of_blocks_is_the_file():
     lines = re.findall(r"^\| `(\(\d+, \d+\))` \| (.*) \|$", page, re.MULTILINE)
     assert len(lines) == 9
     columns = [(family, c) for c in ("4", "8", "16") for family in ("random", "biregular")]
+    speeds = speeds_of_blocks()
     for block, cells in lines:
-        for (family, compression), cell in zip(columns, cells.split(" | "), strict=True):
+        *found, speed = cells.split(" | ")
+        for (family, compression), cell in zip(columns, found, strict=True):
             row = measured[family, block, compression]
             alone = float(row["unused_inputs"]) + float(row["dead_outputs"])
             assert cell == f"{float(row['gap']):.2f}, {alone:.0f}", (block, family, compression)
+        assert speed == f"{speeds['forward', block]:.1f}, {speeds['training', block]:.1f}", block
+
+
+def speeds_of_blocks():
+    """The geometric mean of speed-ups over shapes, for each step and block."""
+    [path] = (ROOT / "results").glob("layers_*_blocks-9-blocks_*.csv")
+    found = defaultdict(list)
+    for row in csv.DictReader(path.read_text().splitlines()):
+        if row["competitor"] == "cpu":
+            block = f"({row['block_out']}, {row['block_in']})"
+            found[row["step"], block].append(float(row["speedup"]))
+    return {key: geometric_mean(values) for key, values in found.items()}
 
 
 @pytest.mark.parametrize(("family", "block"), [("biregular", (4, 1)), ("random", (16, 1))])
