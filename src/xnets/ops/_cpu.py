@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xnets.ops import _cpu_ops
+from xnets.ops import _cpu_ops, _operator
 from xnets.ops._call import Call
 from xnets.ops._cpu_library import LIBRARY, WHY_NO_LIBRARY
 from xnets.ops._eager import in_function_transform
@@ -60,28 +60,5 @@ def run(call: Call) -> Tensor:
         dtype = torch.get_autocast_dtype("cpu")
         with torch.autocast("cpu", enabled=False):
             bias = None if bias is None else bias.float()
-            return _run(call, x.float(), weight.float(), bias).to(dtype)
-    return _run(call, x, weight, bias)
-
-
-def _run(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    pattern = call.pattern
-    shape, dims = x.shape, call.spatial + 2
-    if call.spatial == 0 and x.dim() != dims:
-        x = x.reshape(-1, pattern.num_in)
-    elif x.dim() != dims:
-        x = x.unsqueeze(0)
-    y = _cpu_ops.apply(
-        x,
-        weight,
-        bias,
-        pattern.indptr,
-        pattern.indices,
-        [pattern.num_in, pattern.num_out, *pattern.block],
-        call.stride,
-        call.padding,
-        call.dilation,
-    )
-    if len(shape) == dims:
-        return y
-    return y.squeeze(0) if call.spatial else y.view(*shape[:-1], pattern.num_out)
+            return _operator.run(_cpu_ops.apply, call, x.float(), weight.float(), bias).to(dtype)
+    return _operator.run(_cpu_ops.apply, call, x, weight, bias)
