@@ -92,9 +92,7 @@ def layers(
         memory=memory,
         details=details,
     )
-    typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
-    if report.wrong:
-        raise typer.Exit(1)
+    _show(report, as_json)
 
 
 def models(
@@ -152,9 +150,7 @@ def models(
         device=device,
         memory=memory,
     )
-    typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
-    if report.wrong:
-        raise typer.Exit(1)
+    _show(report, as_json)
 
 
 def breakeven(
@@ -198,6 +194,11 @@ def breakeven(
         backends=names(backends),
         device=device,
     )
+    _show(report, as_json)
+
+
+def _show(report: Any, as_json: bool) -> None:
+    """Print a report; exit code 1 if a competitor is wrong."""
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
     if report.wrong:
         raise typer.Exit(1)

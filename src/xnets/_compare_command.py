@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from xnets._bench_command import names
 from xnets._errors import UserError
 from xnets._train_options import (
     BackendName,
@@ -86,7 +87,7 @@ def compare(
     )
     found = run_comparison(
         chosen,
-        kinds=_words(kinds),
+        kinds=names(kinds),
         compressions=_numbers(compression),
         blocks=[_block(text) for text in block or ["1x1"]],
         seeds=seeds,
@@ -105,10 +106,6 @@ def compare(
         name, reason = next(iter(found.failures.items()))
         total = len(found.results) + len(found.failures)
         raise UserError(f"{len(found.failures)} of {total} trials failed; {name}: {reason}")
-
-
-def _words(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def _numbers(text: str) -> list[float]:

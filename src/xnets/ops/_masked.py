@@ -9,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from xnets.ops._call import Call
-from xnets.ops._eager import PerGraph, in_function_transform, runs_eagerly
+from xnets.ops._eager import in_function_transform, runs_eagerly
+from xnets.ops._on_device import PerGraphOnDevice
 from xnets.ops._pattern import Pattern, edge_positions_of
 
 
@@ -19,7 +20,7 @@ def run(call: Call) -> Tensor:
 
 
 # 8 bytes an edge, where the graph is nearly dense or small: less than its activations.
-_positions = PerGraph(edge_positions_of)
+_positions = PerGraphOnDevice(edge_positions_of)
 
 
 def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:

@@ -190,12 +190,12 @@ def _differentiable(
 ) -> tuple[Tensor, ...]:
     x, weight = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, weight))
     stride, padding, dilation = map(tuple, steps)
-    pattern = _pattern(indptr, indices, sizes)
+    pattern = pattern_of(indptr, indices, sizes)
     y = _masked.run(Call(x, weight, None, pattern, len(stride), stride, padding, dilation))
     return torch.autograd.grad(y, (x, weight), grad, create_graph=True)
 
 
-def _pattern(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Pattern:
+def pattern_of(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Pattern:
     """The graph without its degrees: dense weights need none, and a GPU would be waited for."""
     num_in, num_out, b_out, b_in = sizes
     return Pattern(indptr, indices, num_in, num_out, (b_out, b_in), 0, False)

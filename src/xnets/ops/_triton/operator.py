@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xnets.ops._on_device import PerGraphOnDevice
-from xnets.ops._operator import output_shape, register
-from xnets.ops._pattern import edge_positions_of
+from xnets.ops import _masked
+from xnets.ops._operator import output_shape, pattern_of, register
 
 
 def padded_inputs_are_dense(sizes: list[int], base_edges: int) -> bool:
@@ -36,9 +35,6 @@ def padded_inputs_are_dense(sizes: list[int], base_edges: int) -> bool:
     """
     num_in, num_out, b_out, b_in = sizes
     return base_edges * b_out * max(16, b_in) >= num_in * num_out and b_in < 16
-
-
-_positions = PerGraphOnDevice(edge_positions_of)
 
 
 def _new_empty(like: Tensor, shape: list[int]) -> Tensor:
@@ -129,11 +125,7 @@ def _dense_grad_input(
     *,
     out: Tensor,
 ) -> None:
-    # As `masked`, whose own positions a CUDA graph's memory pool might hold.
-    kernel = weight.shape[1:]
-    dense = weight.new_zeros(sizes[1] * sizes[0], *kernel)
-    dense.index_copy_(0, _positions(indptr, indices, *sizes, 1), weight)
-    dense = dense.view(sizes[1], sizes[0], *kernel)
+    dense = _masked.dense_weight(weight, pattern_of(indptr, indices, sizes))
     if not stride:
         torch.mm(grad, dense.squeeze(-1), out=out)
         return
