@@ -224,3 +224,18 @@ def test_a_full_folder_is_refused_before_training(tiny, tmp_path):
 def test_a_missing_gpu_is_named(tiny, tmp_path):
     with pytest.raises(ValueError, match=r"`device` \(='cuda'\) is not available"):
         train(tiny, out=tmp_path, device="cuda")
+
+
+def test_an_epoch_is_announced_once_its_files_are_there(tiny, tmp_path, monkeypatch):
+    from xnets.train._progress import EpochProgress
+
+    seen = []
+    monkeypatch.setattr(
+        EpochProgress,
+        "print_epoch",
+        lambda self, trainer: seen.append(
+            (trainer.current_epoch, load_checkpoint(tmp_path / "run").epoch)
+        ),
+    )
+    train(dataclasses.replace(tiny, epochs=2), out=tmp_path / "run", quiet=True)
+    assert seen == [(0, 1), (1, 2)]

@@ -25,7 +25,8 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
         tries: How many calls.
 
     Returns:
-        Bytes, or None where the system cannot say.
+        Bytes, or None where the system cannot say: no Linux, no glibc, or a heap with so much freed
+        memory that it cannot give back that a call's would not show.
 
     Examples:
         >>> peak = peak_memory(lambda: torch.ones(1 << 20))
@@ -40,9 +41,25 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
+        if _resident_peak(_touch) < _PROBE // 2:
+            return None
         return min(_resident_peak(run) for _ in range(tries))
     except (OSError, AttributeError, KeyError):  # no Linux, or no glibc
         return None
+
+
+_PROBE = 1 << 22
+
+
+def _touch() -> None:
+    """Use `_PROBE` bytes of the C library's memory."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    memory = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(_PROBE)))
+    if not memory:
+        raise OSError("out of memory")
+    ctypes.memset(memory, 1, _PROBE)
+    libc.free(memory)
 
 
 def _resident_peak(run: Callable[[], object]) -> int:

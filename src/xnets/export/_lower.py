@@ -40,7 +40,7 @@ def lower(model: nn.Module, lowering: str) -> nn.Module:
         >>> sum(p.numel() for p in lower(model, "gather").parameters())
         53258
         >>> sum(p.numel() for p in lower(model, "dense").parameters())
-        26122
+        151562
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")

@@ -76,8 +76,9 @@ def fit(
         augment=Augmentation(flip=recipe.flip, shift=recipe.shift, fill=recipe.fill),
         share=share,
     )
-    writer = RunWriter(run.folder, dataset)
     console = Console(stderr=True, quiet=quiet or world.rank > 0)
+    progress = EpochProgress(console)
+    writer = RunWriter(run.folder, dataset, on_saved=progress.print_epoch)
     average = [] if recipe.ema is None else [MovingAverage(recipe.ema)]
     logger = TensorBoardLogger(run.folder, name="", version="tensorboard", default_hp_metric=False)
     logger.log_hyperparams(recipe.to_dict())
@@ -92,7 +93,7 @@ def fit(
             precision=recipe.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=recipe.accumulate,
             logger=logger,
-            callbacks=[*average, EpochProgress(console), writer],
+            callbacks=[*average, progress, writer],
             plugins=[cluster_environment(world), AtomicCheckpointIO()],
             sync_batchnorm=world.size > 1 and device.type == "cuda",
             use_distributed_sampler=False,  # our batches are shared out already
@@ -102,7 +103,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with _keyboard_interrupts(trainer, run):
+        with _keyboard_interrupts(trainer, run, writer):
             trainer.fit(
                 module,
                 batches,
@@ -135,7 +136,7 @@ def _strategy(world: World) -> Any:
 
 
 @contextmanager
-def _keyboard_interrupts(trainer: Any, run: Run) -> Iterator[None]:
+def _keyboard_interrupts(trainer: Any, run: Run, writer: Any) -> Iterator[None]:
     """Give Ctrl-C its usual meaning back: Lightning answers it with SystemExit(1)."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
@@ -144,9 +145,8 @@ def _keyboard_interrupts(trainer: Any, run: Run) -> Iterator[None]:
     except SystemExit as error:
         if not trainer.interrupted:
             raise
-        done = trainer.current_epoch
         raise Interrupted(
-            f"interrupted after {done} epochs; what is done is in {run.folder}"
+            f"interrupted after {writer.saved} epochs; what is done is in {run.folder}"
         ) from error
     finally:
         if in_main_thread:

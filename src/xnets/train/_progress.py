@@ -25,7 +25,7 @@ SECONDS = 30.0  # between two lines within an epoch, where there is no bar
 
 
 class EpochProgress(pl.Callback):
-    """One bar over all steps on a terminal, and a line per epoch anywhere.
+    """One bar over all steps on a terminal, and a line per epoch (`print_epoch`) anywhere.
 
     Where there is no terminal, long epochs get a line every `SECONDS`. Lightning's own bar starts
     anew each epoch and writes to standard output.
@@ -85,8 +85,8 @@ class EpochProgress(pl.Callback):
         if not self._console.is_terminal:
             self._print_step(trainer, batch_idx, loss, now)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the epoch's line."""
+    def print_epoch(self, trainer: pl.Trainer) -> None:
+        """Print the line of an epoch that was saved."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._print(
             f"{_epoch(trainer)}"

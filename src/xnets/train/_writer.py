@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,21 @@ class RunWriter(Checkpoint):
     Args:
         folder: The run folder.
         dataset: The data trained on.
+        on_saved: Told of each epoch once all its files are there: who reads that an epoch is done
+            may interrupt the run and use them.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset | FolderDataset) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset | FolderDataset,
+        on_saved: Callable[[pl.Trainer], None] = lambda trainer: None,
+    ) -> None:
         self.rows: list[dict[str, float]] = []
+        self.saved = 0  # epochs whose files are all there
         self._folder = folder
         self._dataset = dataset
+        self._on_saved = on_saved
         self._seconds = 0.0
         self._since: float | None = None
 
@@ -103,6 +113,8 @@ class RunWriter(Checkpoint):
                 self._folder / NAME, model, pl_module.recipe, self._dataset, epoch=epoch
             )
         trainer.save_checkpoint(self._folder / STATE)  # in every process: they wait for each other
+        self.saved = epoch
+        self._on_saved(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
@@ -111,6 +123,7 @@ class RunWriter(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self.rows = list(state_dict["rows"])
+        self.saved = len(self.rows)
         self._seconds = state_dict["seconds"]
 
     def _write_rows(self) -> None:
