@@ -3,6 +3,7 @@
 Sparse layers whose connections are expander graphs: fixed before training, provably well connected.
 """
 
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
 from xnets import export as export
@@ -23,4 +24,7 @@ from xnets.import_reference import import_reference as import_reference
 from xnets.models import create_model as create_model
 from xnets.models import list_models as list_models
 
-__version__ = _version("xnets")
+try:
+    __version__ = _version("xnets")
+except _PackageNotFoundError:  # a source tree on PYTHONPATH, as on a machine that only measures
+    __version__ = "0+source"
