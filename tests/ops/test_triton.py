@@ -456,35 +456,6 @@ def test_tiles_fit_an_h100() -> None:
                         assert min(outer.m, outer.n, outer.k) >= 16
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs memory that is not there until used")
-def test_offsets_past_two_to_the_31() -> None:
-    """Two samples 2^31 elements apart, in memory of which only the pages used exist."""
-    far = 2**31 + 4096
-    layer = ExpanderConv2d(16, 16, 3, degree=16, block=(16, 16), padding=1, backend="triton")
-    shape, strides = (2, 16, 3, 2), (far, 1, 32, 16)
-    if DEVICE == "cpu":
-        memory = mmap.mmap(-1, 4 * (far + 96), flags=mmap.MAP_PRIVATE | 0x4000)  # MAP_NORESERVE
-        storage = torch.frombuffer(memory, dtype=torch.float32)
-    else:
-        storage = torch.empty(far + 96, device=DEVICE)
-    x = torch.as_strided(storage, shape, strides)
-    x.copy_(torch.randn(shape))
-    layer.to(DEVICE)
-    assert not x.is_contiguous()
-    got = gradients_in_place(layer, x)
-    layer.backend = "masked"
-    torch.testing.assert_close(got, gradients(layer, x.clone()), rtol=1e-4, atol=1e-4)
-
-
-def gradients_in_place(layer: nn.Module, x: Tensor) -> list[Tensor]:
-    """As `gradients`, and makes sure that the operator read the strided tensor itself."""
-    from xnets.ops._triton import launch
-
-    assert launch.for_reading(x, 16) is x
-    assert launch.is_big(x)
-    return gradients(layer, x)
-
-
 # --- what the compiler makes of the kernels ------------------------------------------------------
 
 

@@ -73,7 +73,7 @@ def why_slow(call: Call) -> list[str]:
         )
     if b_in == 1:
         reasons.append("with blocks one input wide it loads the inputs one by one")
-    if _dtype(call) == torch.float32 and not allows_tf32(convolution=call.spatial > 0):
+    if _dtype(call) == torch.float32 and not allows_tf32(call.spatial > 0):
         reasons.append("float32 without TF32 does not run on tensor cores")
     return reasons
 
