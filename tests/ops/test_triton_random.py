@@ -64,7 +64,9 @@ def examples(draw: st.DrawFn) -> Example:
 
     kernel = each(st.integers(1, 3 if spatial < 3 else 2))
     dilation, padding = each(st.integers(1, 3)), each(st.integers(0, 3))
-    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding)]
+    least = [
+        max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)
+    ]
     return Example(
         BipartiteGraph.from_mask(mask, block=block),
         draw(st.sampled_from([1, 2, 3, 0])) if spatial else draw(st.sampled_from([1, 5, 33, 0])),
