@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,13 @@ class Call:
     def channel_dim(self) -> int:
         """The dimension of `input` that the graph's inputs lie along, counted from the end."""
         return -1 - self.spatial
+
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of torch's own op with a dense weight, about: padding counts."""
+        pattern = self.pattern
+        positions = self.input.numel() // pattern.num_in / math.prod(self.stride)
+        taps = math.prod(self.weight.shape[1:])
+        return int(positions * pattern.num_in // self.groups * pattern.num_out * taps)
 
     def run_dense(self, dense: Tensor) -> Tensor:
         """Torch's own op with a dense weight, (num_out, num_in / groups, *kernel_size)."""

@@ -25,6 +25,9 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # cuBLAS and cuDNN compute tiles of about so many outputs from one reading of their inputs; we, the
 # b_out outputs that share them. By arithmetic, not by measurement.
 _DENSE_TILE = 128
+# Python takes tens of microseconds to launch our kernels, in which an H100 multiplies so many pairs
+# in half precision. By arithmetic, too.
+_LEAST_MACS = 2**33
 
 
 def why_not(call: Call) -> list[str]:
@@ -71,9 +74,15 @@ def why_slow(call: Call) -> list[str]:
             f"it would read {reads:,} inputs at each position, dense kernels {dense_reads:,}: "
             "wider blocks read fewer"
         )
+    if not torch.compiler.is_compiling():  # compiled code must serve every batch size
+        macs = call.dense_macs()
+        if macs < _LEAST_MACS:
+            reasons.append(
+                f"launching it takes longer than {macs:,} multiplications of a dense kernel"
+            )
     if b_in == 1:
         reasons.append("with blocks one input wide it loads the inputs one by one")
-    if _dtype(call) == torch.float32 and not allows_tf32(convolution=call.spatial > 0):
+    if _dtype(call) == torch.float32 and not allows_tf32(call.spatial > 0):
         reasons.append("float32 without TF32 does not run on tensor cores")
     return reasons
 
@@ -94,7 +103,8 @@ def run(call: Call) -> Tensor:
 def _dtype(call: Call) -> torch.dtype:
     """The dtype that the kernels would compute in."""
     device = call.input.device.type
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+    autocasts = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+    if autocasts and call.weight.dtype != torch.float64:  # which autocast leaves alone
         return torch.get_autocast_dtype(device)
     return call.weight.dtype
 

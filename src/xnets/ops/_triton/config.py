@@ -123,11 +123,16 @@ def outer_tile(rows: int, block: tuple[int, int], width: int, itemsize: int, *, 
     return Tile(m, n, k, warps, 3 if fast else 2, min(16, b_in & -b_in))
 
 
-def allows_tf32(*, convolution: bool) -> bool:
+def allows_tf32(convolution: bool) -> bool:
     """Whether torch would use TF32 for this kind of op."""
     cudnn: Any = torch.backends.cudnn
     backend = cudnn.conv if convolution else torch.backends.cuda.matmul
     return str(backend.fp32_precision) == "tf32"
+
+
+# What torch.compiler.assume_constant_result does, which would load the compiler: torch 2.11 cannot
+# trace these settings.
+allows_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _side(size: int, most: int) -> int:

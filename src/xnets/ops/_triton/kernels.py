@@ -127,6 +127,7 @@ def gather_product(
     width = (tl.load(indptr + row + 1) - start) * B_IN
     if BIG:
         start = start.to(tl.int64)
+        r = r.to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     row_ok = m < rows
     if POINTWISE:
@@ -258,6 +259,8 @@ def gather_outer(
         slot = slot.to(tl.int64)
         row = row.to(tl.int64)
     r = part % SUBS * BLOCK_N + tl.arange(0, BLOCK_N)
+    if BIG:
+        r = r.to(tl.int64)
     r_ok = r < B_OUT
     output = row * B_OUT + r
     jd = tap // (TAPS_H * TAPS_W)
@@ -343,6 +346,8 @@ def transpose_weight(
         start = start.to(tl.int64)
         t_start = t_start.to(tl.int64)
         tap = tap.to(tl.int64)
+        width = width.to(tl.int64)
+        t_width = t_width.to(tl.int64)
     for r0 in range(0, B_OUT, BLOCK_N):
         for c0 in range(0, B_IN, BLOCK_K):
             r = r0 + tl.arange(0, BLOCK_N)[:, None]

@@ -350,5 +350,5 @@ def precision(x: Tensor, *, convolution: bool) -> tuple[str, bool]:
     """How the kernels multiply, and whether on tensor cores."""
     if x.dtype != torch.float32:
         return "ieee", True
-    tf32 = allows_tf32(convolution=convolution)
+    tf32 = allows_tf32(convolution)
     return ("tf32", True) if tf32 else ("ieee", False)
