@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "import_reference": {"models", "nn", "graphs"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},
-    "bench": {"models", "count", "nn", "graphs", "ops"},
+    "bench": {"models", "count", "export", "files", "nn", "graphs", "ops"},
     "compare": {"bench", "train", "graphs"},
     "cli": {
         "bench",

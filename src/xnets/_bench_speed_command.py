@@ -30,6 +30,7 @@ Seconds = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A taste: fewer cases, less time on each.")]
+_QUICK_PEERS = "onnxruntime,grouped"
 _QUICK_SHAPES = "1x1:128@28,3x3:128@28,linear:1024"
 
 
@@ -80,7 +81,7 @@ def layers(
             compressions=numbers("--compressions", compressions or ("4" if quick else None), float),
             batches=numbers("--batch", batch or ("1" if quick else None)),
             threads=numbers("--threads", threads),
-            peers=None if peers is None else [] if peers == "none" else names(peers),
+            peers=_peers(peers, None),
             seconds=seconds or (0.03 if quick else None),
         ),
         families=names(families),
@@ -121,15 +122,22 @@ def models(
     threads: Threads = None,
     steps: Annotated[str, typer.Option(help="Some of inference,training.")] = "inference,training",
     backends: Annotated[str, typer.Option(help="Which of our backends.")] = "auto",
+    peers: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Some of compiled,onnxruntime,openvino,grouped,optimized, or none; all by default."
+        ),
+    ] = None,
     seconds: Seconds = None,
     device: Device = "cpu",
     memory: Annotated[bool, typer.Option(help="Measure the peak of memory too.")] = True,
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Time whole networks, dense in both layouts and converted, in one run.
+    """Time whole networks, dense and converted, against what you would pick instead, in one run.
 
-    Each converted network is first checked against itself with dense layers.
+    Peers, in inference: the dense network under torch.compile, ONNX Runtime and OpenVINO, and the
+    same network with groups. Each competitor is first checked against its definition.
     """
     from xnets.bench.model_report import run_models
 
@@ -139,6 +147,7 @@ def models(
             models=names(chosen or ("resnet18" if quick else None)) or None,
             batches=numbers("--batch", batch or ("1" if quick else None)),
             threads=numbers("--threads", threads),
+            peers=_peers(peers, _QUICK_PEERS if quick else None),
             seconds=seconds or (0.3 if quick else None),
         ),
         size=size,
@@ -195,6 +204,11 @@ def breakeven(
         device=device,
     )
     _show(report, as_json)
+
+
+def _peers(chosen: str | None, otherwise: str | None) -> list[str] | None:
+    text = chosen or otherwise
+    return [] if text == "none" else names(text) if text else None
 
 
 def _show(report: Any, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, cast
 
 import torch
@@ -54,15 +55,43 @@ def check_against_dense(model: nn.Module, x: Tensor, *, training: bool) -> tuple
     twin = dense_twin(model).eval()
     model.eval()
     with torch.no_grad():
-        pairs = list(zip(tree_leaves(model(x)), tree_leaves(twin(x)), strict=True))
-    error = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
-    if not error <= _TOLERANCE:  # NaN is no small error
-        return error, f"the output is off by {error:.2g}"
+        error, wrong = compare_outputs(model(x), twin(x))
+    if wrong:
+        return error, wrong
     if training:
         worst, name = _compare_gradients(model, twin, x[:_MOST_IMAGES])
         error = max(error, worst)
         if not worst <= _TOLERANCE_GRADIENT:
             return worst, f"the gradient to {name} is off by {worst:.2g}"
+    return error, ""
+
+
+def compare_outputs(found: Any, expected: Any) -> tuple[float, str]:
+    """Compare all outputs of two networks.
+
+    Args:
+        found: Tensors or arrays, in any containers.
+        expected: As many, in the same order.
+
+    Returns:
+        The largest relative error, and what is wrong, "" if nothing.
+
+    Examples:
+        >>> compare_outputs([torch.ones(2)], {"logits": torch.ones(2)})
+        (0.0, '')
+        >>> compare_outputs(torch.ones(3), torch.ones(2))
+        (inf, 'the outputs have shapes [(3,)], not [(2,)]')
+    """
+    ours, theirs = ([torch.as_tensor(y) for y in tree_leaves(ys)] for ys in (found, expected))
+    shapes, wanted = ([tuple(y.shape) for y in ys] for ys in (ours, theirs))
+    if shapes != wanted:
+        return math.inf, f"the outputs have shapes {shapes}, not {wanted}"
+    error = 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        off = float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
+        error = off if not off <= error else error
+    if not error <= _TOLERANCE:  # NaN is no small error
+        return error, f"the output is off by {error:.2g}"
     return error, ""
 
 

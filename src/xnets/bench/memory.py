@@ -48,6 +48,24 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
         return None
 
 
+def resident_memory() -> int | None:
+    """The resident memory of this process, after freed memory went back to the system.
+
+    Returns:
+        Bytes, or None where the system cannot say.
+
+    Examples:
+        >>> memory = resident_memory()
+        >>> memory is None or memory > 1 << 20
+        True
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        return _status(Path("/proc/self"))["VmRSS"]
+    except (OSError, AttributeError, KeyError):  # no Linux, or no glibc
+        return None
+
+
 _PROBE = 1 << 22
 
 

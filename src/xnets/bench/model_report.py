@@ -22,6 +22,7 @@ from xnets.bench._options import (
 )
 from xnets.bench._output import check_choices, check_counts, finite, span, write_rows
 from xnets.bench.cases import GraphChoice
+from xnets.bench.model_peers import MODEL_PEERS, default_model_peers
 from xnets.bench.models import STEPS, ModelCompetitor, ModelRow, measure_models, model_competitors
 from xnets.bench.summary import geometric_mean
 from xnets.bench.timer import threads_set
@@ -54,43 +55,101 @@ class ModelsReport:
         return {"rows": rows, "means": self.means(), "files": [str(path) for path in self.files]}
 
     def means(self) -> list[dict[str, Any]]:
-        """Geometric means of the speed-up over all models and batches."""
-        groups: dict[tuple[Any, ...], list[float]] = {}
+        """Geometric means over all models and batches, of the thinned networks and those in groups.
+
+        Returns:
+            One for each of them: `speedup` over the faster dense layout, its `least`, and `over_X`,
+            how many times longer peer X takes in the same case at the same compression.
+        """
+        peers = {(*_case(r), r.competitor, _cost(r)): r.ms for r in self.rows if r.ms}
+        groups: dict[tuple[Any, ...], list[ModelRow]] = {}
         for r in self.rows:
             if r.speedup and r.family:
-                key = (r.step, r.threads, r.compression, r.family, r.block_out, r.block_in)
-                groups.setdefault((*key, r.backend), []).append(r.speedup)
-        names = ("step", "threads", "compression", "family", "block_out", "block_in", "backend")
+                groups.setdefault(tuple(getattr(r, name) for name in _KIND), []).append(r)
         return [
             {
-                **dict(zip(names, key, strict=True)),
-                "cases": len(values),
-                "speedup": geometric_mean(values),
-                "least": min(values),
+                **dict(zip(_KIND, kind, strict=True)),
+                "cases": len(rows),
+                "speedup": geometric_mean(r.speedup for r in rows if r.speedup),
+                "least": min(r.speedup for r in rows if r.speedup),
+                **{f"over_{peer.replace('-', '_')}": _over(peer, rows, peers) for peer in _OTHERS},
             }
-            for key, values in groups.items()
+            for kind, rows in groups.items()
         ]
 
     def __str__(self) -> str:
         header = ["step", "model", "batch", "threads", "network", "ms", "spread", "speed-up"]
-        header += ["params", "MACs", "peak MiB", ""]
+        header += ["params", "MACs", "file MB", "held MiB", "peak MiB", ""]
         body = [_cells(row) for row in self.rows]
-        lines = [format_table(header, body, right="llrrlrrrrrr")]
-        for mean in self.means():
-            if mean["cases"] > 1:
-                lines.append(
-                    f"{mean['step']}, {mean['threads']} threads, C={mean['compression']:g} "
-                    f"{mean['family']} {mean['block_out']}x{mean['block_in']} {mean['backend']}: "
-                    f"{mean['speedup']:.2f} times the faster dense layout (geometric mean of "
-                    f"{mean['cases']}), at least {mean['least']:.2f}"
-                )
+        lines = [format_table(header, body, right="llrrlrrrrrrrr"), ""]
+        lines += [_sentence(mean) for mean in self.means()]
         return "\n".join([*lines, "", *(f"wrote {path}" for path in self.files)])
+
+
+_KIND = (
+    "competitor", "step", "threads", "compression", "family", "block_out", "block_in", "backend",
+)  # fmt: skip
+_OTHERS = ("compiled", "onnxruntime", "openvino", "grouped", "grouped-onnxruntime")
+_TITLES = {
+    "compiled": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "grouped-onnxruntime": "grouped in ONNX Runtime",
+}
+
+
+def _case(row: ModelRow) -> tuple[Any, ...]:
+    return row.step, row.model, row.input, row.batch, row.threads
+
+
+def _cost(row: ModelRow) -> float | None:
+    """The compression, of what has groups: such a peer stands beside networks of the same only."""
+    return row.compression if row.family == "grouped" and row.backend is None else None
+
+
+def _over(peer: str, rows: Sequence[ModelRow], peers: dict[tuple[Any, ...], float]) -> float | None:
+    if rows[0].competitor == peer:
+        return None
+    ratios = []
+    for row in rows:
+        cost = row.compression if peer.startswith("grouped") else None
+        theirs = peers.get((*_case(row), peer, cost))
+        if theirs and row.ms:
+            ratios.append(theirs / row.ms)
+    return geometric_mean(ratios)
+
+
+def _sentence(mean: dict[str, Any]) -> str:
+    over = [
+        f"{ratio:.2f} as {_TITLES.get(peer, peer)}"
+        for peer in _OTHERS
+        if (ratio := mean[f"over_{peer.replace('-', '_')}"])
+    ]
+    text = (
+        f"{mean['step']}, {mean['threads']} threads, C={mean['compression']:g} {_network(mean)}: "
+        f"{mean['speedup']:.2f} times as fast as the faster dense layout"
+    )
+    if mean["cases"] > 1:
+        text += f" (geometric mean of {mean['cases']}; at least {mean['least']:.2f})"
+    return ", ".join([text, *over])
+
+
+def _network(row: dict[str, Any]) -> str:
+    """What a thinned network is, without its compression."""
+    if row["competitor"] == "grouped":
+        return "grouped, torch"
+    if row["competitor"] == "grouped-onnxruntime":
+        return "grouped, ONNX Runtime"
+    text = f"{row['family']} {row['block_out']}x{row['block_in']} {row['backend']}"
+    return f"{text}, optimized" if row["competitor"] == "optimized" else text
 
 
 def _cells(row: ModelRow) -> list[str]:
     network = f"dense {row.layout or 'NCHW'}"
     if row.family:
-        network = f"C={row.compression:g} {row.family} {row.block_out}x{row.block_in} {row.backend}"
+        network = f"C={row.compression:g} {_network(asdict(row))}"
+    elif row.competitor != "dense":
+        network = f"dense {_TITLES[row.competitor]}"
     cells = [row.step, row.model, str(row.batch), str(row.threads), network]
     if row.ms is None or row.ms_low is None or row.ms_high is None:
         cells += ["", "", ""]
@@ -98,7 +157,8 @@ def _cells(row: ModelRow) -> list[str]:
         spread = (row.ms_high - row.ms_low) / row.ms
         cells += [f"{row.ms:.1f}", f"{spread:.0%}", f"{row.speedup:.2f}" if row.speedup else ""]
     cells += ["" if n is None else f"{n:,}" for n in (row.params, row.macs)]
-    cells += ["" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f}"]
+    cells += ["" if row.file_bytes is None else f"{row.file_bytes / 1e6:.1f}"]
+    cells += ["" if n is None else f"{n / 2**20:.0f}" for n in (row.held_bytes, row.peak_bytes)]
     return [*cells, "" if row.status == "ok" else row.status]
 
 
@@ -117,8 +177,9 @@ def run_models(
     seconds: float = 1.0,
     device: str = "cpu",
     memory: bool = True,
+    peers: Sequence[str] | None = None,
 ) -> ModelsReport:
-    """Check and time whole networks, dense and converted.
+    """Check and time whole networks, dense and converted, and what a user would pick instead.
 
     Args:
         out: The folder for the CSV file, whose name holds the conditions.
@@ -133,7 +194,8 @@ def run_models(
         backends: "auto" or others.
         seconds: How long to time each, about; at least three rounds.
         device: "cpu" or "cuda".
-        memory: Whether to measure the peak of memory too.
+        memory: Whether to measure memory too.
+        peers: Some of MODEL_PEERS, or none; all by default.
 
     Returns:
         The rows.
@@ -146,6 +208,8 @@ def run_models(
     check_counts(1, batches=batches)
     check_layer_options(compressions, families, (), threads, batches, backends, None)
     check_device(device, "float32", seconds)
+    peers = default_model_peers() if peers is None else peers
+    check_choices("peer", peers, MODEL_PEERS)
     with asked_by_user():
         sizes = {full_name(name): read_size(size) if size else input_size(name) for name in models}
     graphs = [GraphChoice(c, f, b) for c, f, b in product(compressions, families, blocks)]
@@ -155,7 +219,9 @@ def run_models(
     for name, step, many, batch in track(cases, "models"):
         if name not in built:
             with asked_by_user():
-                built = {name: model_competitors(name, sizes[name], graphs, backends, device)}
+                built = {
+                    name: model_competitors(name, sizes[name], graphs, backends, device, peers)
+                }
         x = torch.randn(batch, *sizes[name], generator=torch.Generator().manual_seed(0)).to(device)
         with threads_set(many):
             rows += measure_models(

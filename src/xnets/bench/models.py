@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from xnets._errors import UserError
-from xnets.bench._model_parity import check_against_dense
+from xnets.bench._model_competitor import ModelCompetitor as ModelCompetitor
+from xnets.bench._model_parity import check_against_dense, compare_outputs
 from xnets.bench.cases import GraphChoice
-from xnets.bench.memory import peak_memory
+from xnets.bench.memory import peak_memory, resident_memory
+from xnets.bench.model_peers import (
+    CannotTakePart,
+    dense_peers,
+    grouped_peers,
+    optimized_peer,
+)
 from xnets.bench.timer import Run, time_interleaved
 from xnets.count import count
+from xnets.files import save
 from xnets.models import build_model
 
 STEPS = ("inference", "training")
@@ -32,7 +42,9 @@ class ModelRow:
         input: Shape of one input, as 3x224x224.
         batch: How many inputs.
         threads: How many.
-        competitor: "dense" or "expander".
+        competitor: "dense" or "expander", or a peer: "compiled", "onnxruntime" and "openvino" are
+            the dense network in other runtimes, "grouped" and "grouped-onnxruntime" the one with
+            groups, "optimized" is the expander network after `xnets.optimize`.
         layout: "channels_last" or nothing.
         compression: C as asked for; 1 for dense.
         family: Of the graphs.
@@ -40,7 +52,8 @@ class ModelRow:
         block_in: Of the graphs.
         backend: As asked for.
         status: "ok", or why there is no time: "cannot: ...", "wrong: ...", "failed: ...".
-        error: Largest relative difference from the same network with dense layers.
+        error: Largest relative difference from the same network with dense layers; of a peer, from
+            the same network in torch.
         ms: Median time of a step, milliseconds.
         ms_low: First quartile over the rounds.
         ms_high: Third quartile.
@@ -50,6 +63,8 @@ class ModelRow:
         params: Number of parameters.
         macs: Multiply-accumulates of one input's forward pass.
         bytes: Of parameters and buffers, index tables included.
+        file_bytes: Size of the file that ships the network: of `xnets.save`, or ONNX.
+        held_bytes: Memory that the loaded network holds before it runs.
         peak_bytes: Memory that a step adds at most; see `peak_memory`.
     """
 
@@ -76,45 +91,9 @@ class ModelRow:
     params: int | None = None
     macs: int | None = None
     bytes: int | None = None
+    file_bytes: int | None = None
+    held_bytes: int | None = None
     peak_bytes: int | None = None
-
-
-@dataclass
-class ModelCompetitor:
-    """A network that takes part; a new peer is one more of these.
-
-    Args:
-        row: What is known of it before it runs.
-        model: The network; None if it cannot be built, as `row.status` says.
-        check: Compares it with its definition on an input, in a step: the error, and what is wrong.
-    """
-
-    row: dict[str, Any]
-    model: nn.Module | None = None
-    check: Callable[[Tensor, str], tuple[float, str]] = field(default=lambda x, step: (0.0, ""))
-
-    def run(self, x: Tensor, step: str) -> Run:
-        """A call of one step."""
-        model = self.model
-        assert model is not None
-        if self.row.get("layout") == "channels_last":
-            x = x.contiguous(memory_format=torch.channels_last)
-        if step == "inference":
-
-            def inference() -> object:
-                with torch.inference_mode():
-                    return model(x)
-
-            return inference
-        weights = [p for p in model.parameters() if p.requires_grad]
-
-        def training() -> object:
-            outputs = tree_leaves(model(x))
-            return torch.autograd.grad(
-                outputs, weights, [torch.ones_like(y) for y in outputs], allow_unused=True
-            )
-
-        return training
 
 
 def model_competitors(
@@ -123,8 +102,9 @@ def model_competitors(
     graphs: Sequence[GraphChoice],
     backends: Sequence[str],
     device: str = "cpu",
+    peers: Sequence[str] = (),
 ) -> list[ModelCompetitor]:
-    """The dense network in both layouts, and its expander versions.
+    """The dense network in both layouts, its expander versions, and their peers.
 
     Args:
         name: As `xnets.models.full_name` takes it.
@@ -132,6 +112,7 @@ def model_competitors(
         graphs: What graphs to draw.
         backends: "auto" or other backends.
         device: Where to.
+        peers: Some of `xnets.bench.model_peers.MODEL_PEERS`.
 
     Returns:
         The competitors, the dense ones first.
@@ -154,6 +135,10 @@ def model_competitors(
             ) from error
         row: dict[str, Any] = {"competitor": "dense", "layout": layout, **sizes}
         found.append(ModelCompetitor(row, model))
+    first = found[0].model
+    assert first is not None
+    found += dense_peers(first, found[0].row, peers)
+    with_groups = set()
     for graph, backend in product(graphs, backends):
         b_out, b_in = graph.block
         row = {
@@ -186,12 +171,31 @@ def model_competitors(
             return check_against_dense(sparse, x, training=step == "training")
 
         found.append(ModelCompetitor(row, sparse, check))
+        if "optimized" in peers:
+            found.append(optimized_peer(sparse, row))
+        if "grouped" in peers and graph.compression not in with_groups:
+            with_groups.add(graph.compression)
+            found += grouped_peers(
+                name, sparse, graph.compression, peers, lambda net: _sizes(net, size, device)
+            )
     return found
 
 
 def _sizes(model: nn.Module, size: Sequence[int], device: str) -> dict[str, int]:
-    counted = count(model, torch.zeros(1, *size, device=device))
-    return {"params": counted.params, "macs": counted.macs, "bytes": counted.bytes}
+    counted = count(model.to(device), torch.zeros(1, *size, device=device))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The grouped twin is not what create_model made, and need not be.
+        warnings.filterwarnings("ignore", message="the model is no longer what create_model made")
+        path = Path(folder) / "model.safetensors"
+        save(model, path)
+        file_bytes = path.stat().st_size
+    return {
+        "params": counted.params,
+        "macs": counted.macs,
+        "bytes": counted.bytes,
+        "file_bytes": file_bytes,
+        "held_bytes": counted.bytes,
+    }
 
 
 def measure_models(
@@ -218,27 +222,21 @@ def measure_models(
     Returns:
         A row for each.
     """
+    taking_part = [c for c in competitors if step == "inference" or c.start is None]
     rows: list[ModelRow] = []
     runs: dict[str, list[Run]] = {}
-    for i, competitor in enumerate(competitors):
+    for i, competitor in enumerate(taking_part):
         row = ModelRow(step=step, batch=len(x), **conditions, **competitor.row)
         if competitor.model is not None:
-            try:
-                error, wrong = competitor.check(x, step)
-                competitor.model.train(step == "training")
-                run = competitor.run(x, step)
-                run()
-            except (RuntimeError, ValueError, TypeError, NotImplementedError) as problem:
-                row = replace(row, status=f"failed: {' '.join(str(problem).split())[:200]}")
-            else:
-                row = replace(row, error=error, status=f"wrong: {wrong}" if wrong else "ok")
-                if not wrong:
-                    runs[str(i)] = [run]
+            row, run = _prepare(row, competitor, x, step, device, memory)
+            if run is not None:
+                runs[str(i)] = [run]
         rows.append(row)
     if memory:
         for key, [run] in runs.items():
-            peak = peak_memory(run, device, tries=1)
-            rows[int(key)] = replace(rows[int(key)], peak_bytes=peak)
+            if rows[int(key)].peak_bytes is None:
+                peak = peak_memory(run, device, tries=1)
+                rows[int(key)] = replace(rows[int(key)], peak_bytes=peak)
     for key, timing in time_interleaved(runs, seconds=seconds, device=device).items():
         rows[int(key)] = replace(
             rows[int(key)],
@@ -250,3 +248,48 @@ def measure_models(
         )
     dense = min((r.ms for r in rows if r.competitor == "dense" and r.ms), default=None)
     return [replace(r, speedup=dense / r.ms) if dense and r.ms else r for r in rows]
+
+
+def _prepare(
+    row: ModelRow, competitor: ModelCompetitor, x: Tensor, step: str, device: str, memory: bool
+) -> tuple[ModelRow, Run | None]:
+    """Check one competitor: its row so far, and its call if that may be timed."""
+    try:
+        if competitor.start is None:
+            error, wrong = competitor.check(x, step)
+            assert competitor.model is not None
+            competitor.model.train(step == "training")
+            run = competitor.run(x, step)
+            run()
+        else:
+            row, run, error, wrong = _start(row, competitor, x, device, memory)
+    except CannotTakePart as problem:
+        return replace(row, status=f"cannot: {problem}"), None
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as problem:
+        return replace(row, status=f"failed: {' '.join(str(problem).split())[:200]}"), None
+    row = replace(row, error=error, status=f"wrong: {wrong}" if wrong else "ok")
+    return row, None if wrong else run
+
+
+def _start(
+    row: ModelRow, competitor: ModelCompetitor, x: Tensor, device: str, memory: bool
+) -> tuple[ModelRow, Run, float, str]:
+    """Load a network into another runtime, look at its memory, and compare it with torch's."""
+    assert competitor.start is not None
+    assert competitor.model is not None
+    model = competitor.model.eval()
+    with torch.inference_mode():
+        expected = model(x)
+    load = competitor.start(x)
+    before = resident_memory() if memory else None
+    started = load()
+    held = None
+    if before is not None and started.held_is_known:
+        held = max(0, (resident_memory() or 0) - before)
+    row = replace(row, held_bytes=held)
+    if started.file_bytes is not None:
+        row = replace(row, file_bytes=started.file_bytes)
+    if memory and started.keeps_scratch:  # a later call would seem to need nothing
+        row = replace(row, peak_bytes=peak_memory(started.run, device, tries=1))
+    error, wrong = compare_outputs(started.run(), expected)
+    return row, started.run, error, wrong

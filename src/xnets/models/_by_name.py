@@ -53,7 +53,7 @@ def full_name(name: str) -> str:
 def build_model(
     name: str,
     *,
-    compression: float | None = None,
+    compression: float | Mapping[str, float] | None = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
