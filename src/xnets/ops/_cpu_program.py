@@ -1,4 +1,4 @@
-"""Lists of inference steps that the compiled kernels run in one call: their structures, as in xnets.h."""
+"""Lists of inference steps that the compiled kernels run in one call: the structures of xnets.h."""
 
 from __future__ import annotations
 
