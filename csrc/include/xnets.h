@@ -16,7 +16,7 @@ extern "C" {
 
 #define XN_API __attribute__((visibility("default")))
 
-#define XN_ABI_VERSION 1
+#define XN_ABI_VERSION 2
 
 /* The whole graph is base (x) complete(b_out, b_in): output i * b_out + r is joined to input
  * j * b_in + c for every base edge (i, j), every r < b_out and every c < b_in.
@@ -105,6 +105,76 @@ XN_API int32_t xn_linear_grad_input(const xn_graph* graph, int64_t rows, const f
                                     float* grad_x, void* scratch, int32_t num_threads, int32_t isa);
 XN_API int32_t xn_linear_grad_weight(const xn_graph* graph, int64_t rows, const float* x, const float* grad_y,
                                      float* grad_weight, void* scratch, int32_t num_threads, int32_t isa);
+
+/* Inference: a list of steps, run by one call. Activations are (batch, channels, depth, height, width); the
+ * pixels of an image's channels lie side by side, and only the distance between images is free, so that a
+ * tensor can be a range of the channels of a larger one: to concatenate is to write in the right place.
+ */
+enum { /* activation functions */
+  XN_ACT_NONE = 0,
+  XN_ACT_CLAMP = 1, /* min(max(v, low), high): ReLU is 0 to infinity, ReLU6 0 to 6 */
+  XN_ACT_SILU = 2,
+  XN_ACT_HARDSWISH = 3,
+  XN_ACT_SIGMOID = 4,
+  XN_ACT_HARDSIGMOID = 5,
+  XN_ACT_GELU = 6, /* with erf, not its approximation by tanh */
+  XN_ACT_TANH = 7,
+  XN_ACT_LEAKY = 8 /* v, or v * low below 0 */
+};
+
+enum { /* kinds of steps */
+  XN_STEP_CONV = 0,      /* y = act(convolution(x') + bias + residual), x' = in_act(x * scale[c] + shift[c]) */
+  XN_STEP_LINEAR = 1,    /* y = act(linear(x) + bias + residual) */
+  XN_STEP_MAX_POOL = 2,  /* y = act(maximum); what is padded is -infinity */
+  XN_STEP_AVG_POOL = 3,  /* y = act(mean) */
+  XN_STEP_POINTWISE = 4, /* y = act(x * scale[c] + shift[c] + residual) */
+  XN_STEP_COPY = 5,      /* y = act(channel index[c] of x + residual) */
+  XN_STEP_SCALE_BY = 6   /* y = act(x * residual), the residual being one number for each image and channel */
+};
+
+/* Where a tensor lies. */
+typedef struct xn_tensor {
+  int32_t slot; /* which of the arrays given to xn_program_run; -1: there is no such tensor */
+  int32_t reserved;
+  int64_t offset; /* floats from the beginning of the slot to channel 0 of image 0 */
+  int64_t image;  /* floats between images; between rows for LINEAR */
+} xn_tensor;
+
+/* What a step does not use is ignored. x and y must not overlap, except that POINTWISE and SCALE_BY may write
+ * exactly where they read. The residual has y's shape; it may be y itself, and must not overlap it otherwise.
+ */
+typedef struct xn_step {
+  int32_t kind;
+  int32_t act;
+  float low, high;
+  int32_t in_act;                    /* CONV: of x', on the pixels that exist; what is padded stays 0 */
+  float in_low, in_high;
+  int32_t channels_in, channels_out; /* without a graph; equal but for COPY with an index */
+  int32_t exclude_padding;           /* AVG_POOL: divide by the number of pixels that exist */
+  int32_t output[3];                 /* pools: the size of y, for ceil_mode; 0: as many windows as fit */
+  const xn_graph* graph;             /* CONV, LINEAR */
+  const xn_conv* conv;               /* all but LINEAR; POINTWISE, COPY and SCALE_BY read batch and input only */
+  int64_t rows;                      /* LINEAR: x is (rows, num_in), y is (rows, num_out) */
+  const float* weight;
+  const float* bias;                 /* or NULL */
+  const float* scale;                /* CONV, POINTWISE: for each channel of x; NULL: 1 */
+  const float* shift;                /* the same; NULL: 0 */
+  const int32_t* index;              /* COPY: channels_out numbers; NULL: the channel itself */
+  xn_tensor x, y, residual;
+} xn_step;
+
+/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale` and `shift`: sizes,
+ * pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which there are
+ * `num_slots` with `slot_sizes` floats. Once for each list of steps: xn_program_run trusts them.
+ */
+XN_API int32_t xn_program_check(const xn_step* steps, int32_t num_steps, const int64_t* slot_sizes, int32_t num_slots);
+
+/* Bytes of scratch that the steps need, one after another; -1 if the arguments are wrong. */
+XN_API int64_t xn_program_scratch(const xn_step* steps, int32_t num_steps, int32_t num_threads, int32_t isa);
+
+/* Run the steps in order. Slots may change from call to call: inputs and outputs of a network are slots, too. */
+XN_API int32_t xn_program_run(const xn_step* steps, int32_t num_steps, float* const* slots, void* scratch,
+                              int32_t num_threads, int32_t isa);
 
 #ifdef __cplusplus
 }

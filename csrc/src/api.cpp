@@ -2,89 +2,23 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cpu.h"
-#include "parallel.h"
-#include "transpose.h"
-#include "xnets.h"
-
-namespace {
+#include "call.h"
 
 using xn::Apply;
-using xn::Columns;
+using xn::Call;
+using xn::check_conv;
+using xn::check_rows;
+using xn::columns_for;
 using xn::Dots;
 using xn::Few;
-using xn::Kernels;
+using xn::backward_rows;
+using xn::few_rows;
+using xn::forward_rows;
+using xn::kernel_taps;
 using xn::Layout;
-using xn::Rows;
+using xn::num_edges;
 
-// Up to so many rows of features each weight is used as it is read.
-constexpr int64_t few_rows = 4;
-constexpr int64_t most_int = INT32_MAX;
-
-Rows forward_rows(const xn_graph& g) { return {g.indptr, g.indices, g.num_in, g.num_out, g.b_out, g.b_in}; }
-Rows backward_rows(const xn_graph& g) { return {g.t_indptr, g.t_indices, g.num_out, g.num_in, g.b_in, g.b_out}; }
-
-int64_t num_edges(const xn_graph& g) { return int64_t{g.indptr[g.num_out / g.b_out]} * g.b_out * g.b_in; }
-int32_t kernel_taps(const xn_conv& c) { return c.kernel[0] * c.kernel[1] * c.kernel[2]; }
-
-bool check_conv(const xn_conv& c, const xn_graph& g) {
-  if (c.batch < 0) return false;
-  int64_t input = std::max(c.batch, 1), kernel = 1, padded = 1, stride = 1;
-  for (int a = 0; a < 3; ++a) {
-    if (c.input[a] < 0 || c.kernel[a] < 1 || c.stride[a] < 1 || c.padding[a] < 0 || c.dilation[a] < 1) return false;
-    const int64_t reach = int64_t{c.dilation[a]} * (c.kernel[a] - 1) + 1;
-    const int64_t extent = int64_t{c.input[a]} + 2 * int64_t{c.padding[a]} + reach + 16;
-    input *= std::max(c.input[a], 1), kernel *= c.kernel[a], padded *= extent, stride *= c.stride[a];
-    if (input > most_int || kernel > most_int || padded > most_int || stride > most_int) return false;
-  }
-  return num_edges(g) <= INT64_MAX / 8 / kernel;
-}
-
-bool check_rows(int64_t rows) { return rows >= 0 && rows <= most_int - 64; }
-
-// Where every row stands alone loads bind, so that they should be aligned; elsewhere gaps cost more.
-Columns columns_for(const Rows& rows) { return rows.b_out % 2 ? Columns::aligned : Columns::compact; }
-
-struct Call {
-  const xn_graph* graph;
-  const Kernels* kernels;
-  int threads;
-  char* scratch;
-
-  Call(const xn_graph* g, void* memory, int32_t num_threads, int32_t isa)
-      : graph(g),
-        kernels(xn::kernels_for(isa)),
-        threads(xn::resolve_threads(num_threads)),
-        scratch(reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory) + 63) / 64 * 64)) {}
-
-  int32_t status(std::initializer_list<const void*> needed) const {
-    if (!kernels) return XN_BAD_ISA;
-    if (!graph || !xn::check_graph(*graph)) return XN_BAD_ARGUMENT;
-    for (const void* p : needed)
-      if (!p) return XN_BAD_ARGUMENT;
-    return XN_OK;
-  }
-
-  bool has_transpose() const { return graph->t_indptr && ((graph->t_indices && graph->t_edges) || !num_edges(*graph)); }
-
-  // The transposed weights lie before the scratch of the kernels.
-  int64_t weight_bytes(int32_t taps) const { return (num_edges(*graph) * taps * 4 + 63) / 64 * 64; }
-
-  Apply forward(const Layout& layout, int32_t taps) const {
-    return {forward_rows(*graph), &layout, nullptr, taps, nullptr, nullptr, nullptr, scratch, threads};
-  }
-  Apply backward(const Layout& layout, int32_t taps) const {
-    return {backward_rows(*graph), &layout, nullptr, taps, nullptr, nullptr, nullptr,
-            scratch + (scratch ? weight_bytes(taps) : 0), threads};
-  }
-  Few few(int64_t rows) const {
-    return {forward_rows(*graph), static_cast<int32_t>(rows), nullptr, nullptr, nullptr, nullptr, nullptr, scratch,
-            threads};
-  }
-  Dots dots(const Layout& layout, int32_t taps) const {
-    return {forward_rows(*graph), &layout, taps, nullptr, nullptr, nullptr, scratch, threads};
-  }
-};
+namespace {
 
 Layout conv_layout(const Call& call, const xn_conv& conv) {
   return xn::forward_layout(conv, call.graph->num_in, call.graph->num_out, columns_for(forward_rows(*call.graph)));
@@ -204,6 +138,7 @@ int32_t xn_linear_forward(const xn_graph* graph, int64_t rows, const float* x, c
   if (rows <= few_rows) {
     Few few = call.few(rows);
     few.weight = weight, few.bias = bias, few.x = x, few.result = y;
+    few.x_ld = graph->num_in, few.result_ld = graph->num_out;
     call.kernels->few_forward(few);
     return XN_OK;
   }

@@ -30,7 +30,7 @@ struct Plan {
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
-    in_place = pointwise && reads_in_place(a);
+    in_place = pointwise && !a.prepare && reads_in_place(a);
     tile = tile_length(a);
     const int64_t per_image = ceil_div(layout.length, tile);
     tile = round_up(ceil_div(layout.length, per_image), lanes);
@@ -157,26 +157,54 @@ struct Destination {
   const Segment* segments;
   int64_t count, valid, flat;
   float* target;
+  const float* residual;  // beside it, or null
+  const Finish* finish;   // or null
   bool direct;  // one run of pixels: whole vectors go there without a detour
 
   Destination(const Apply& a, const Plan& p, const Workspace& work, int64_t image, int64_t at)
-      : layout(*a.layout), plan(p), segments(work.segments), flat(at) {
+      : layout(*a.layout), plan(p), segments(work.segments), flat(at), residual(nullptr), finish(a.finish) {
     valid = least(plan.tile, layout.length - flat);
     count = plan.by_feature ? 0 : layout.store_segments(flat, plan.tile, work.segments);
     target = a.target + image * layout.target.image;
+    if (finish && finish->residual) residual = finish->residual + image * finish->residual_image;
     direct = count == 1 && layout.target_step[2] == 1 && segments[0].length == valid;
   }
 
-  float* row(int64_t r) const { return target + r * layout.target.channel + (direct ? segments[0].far : 0); }
+  int64_t row_at(int64_t r) const { return r * layout.target.channel + (direct ? segments[0].far : 0); }
+  float* row(int64_t r) const { return target + row_at(r); }
+  const float* residual_row(int64_t r) const { return residual ? residual + row_at(r) : nullptr; }
+
+  // Pixels [at, at + count) of row r, where their sums are complete but lie in `buffer`.
+  void put_end(const float* buffer, int64_t r, int64_t at, int64_t count) const {
+    if (!finish) return copy(row(r) + at, buffer + at, count);
+    map_run(row(r) + at, buffer + at, residual ? residual_row(r) + at : nullptr, count, 1.0f, 0.0f, finish->act);
+  }
 
   // Rows [first, first + rows) from a buffer of (rows, plan.tile).
   void put(const float* buffer, int64_t first, int64_t rows) const {
     if (plan.by_feature)
-      transpose(buffer, plan.tile, rows, valid, target + flat * layout.target.stride[2] + first,
-                layout.target.stride[2]);
+      put_features(buffer, first, rows);
     else
       store_rows(buffer, plan.tile, static_cast<int>(rows), target + first * layout.target.channel,
-                 layout.target.channel, segments, count, layout.target_step[2]);
+                 layout.target.channel, segments, count, layout.target_step[2], finish,
+                 residual ? residual + first * layout.target.channel : nullptr);
+  }
+
+  // The residual may be the target itself: it is added before the target is overwritten.
+  void put_features(const float* buffer, int64_t first, int64_t rows) const {
+    const int64_t ld = layout.target.stride[2];
+    float* to = target + flat * ld + first;
+    if (!finish) return transpose(buffer, plan.tile, rows, valid, to, ld);
+    float turned[16 * lanes];
+    for (int64_t r = 0; r < rows; r += 16)
+      for (int64_t j = 0; j < valid; j += lanes) {
+        const int64_t width = least(rows - r, int64_t{16}), height = least(valid - j, int64_t{lanes});
+        transpose(buffer + r * plan.tile + j, plan.tile, width, height, turned, 16);
+        for (int64_t i = 0; i < height; ++i) {
+          const float* add = residual ? residual + (flat + j + i) * finish->residual_image + first + r : nullptr;
+          map_run(to + (j + i) * ld + r, turned + i * 16, add, width, 1.0f, 0.0f, finish->act);
+        }
+      }
   }
 
   void expect(int64_t first, int64_t rows) const {
@@ -203,17 +231,28 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
               stretch ? work.cursors[stretch % 2] : a.graph.indptr, work.cursors[(stretch + 1) % 2], stretch == 0,
               static_cast<int32_t>(most(int64_t{1}, terms_per_run / most(1, a.graph.b_in * a.layout->num_taps())))};
   const bool last = stretch + 1 == plan.stretches;
+  const bool clamped = to.finish && to.finish->act.kind == XN_ACT_CLAMP;
+  const bool mapped = to.finish && to.finish->act.kind != XN_ACT_NONE && !clamped;
+  auto for_rows = [&](auto&& use) {
+    for (int32_t i = 0; i < block_end - block; ++i)
+      for (int32_t r = i * a.graph.b_out; r < i * a.graph.b_out + rows; ++r) use(r);
+  };
   for (int64_t c = 0, at = 0; c < chunks; ++c) {
     const int64_t size = (vectors - at + chunks - c - 1) / (chunks - c);
     const bool whole = to.direct && (at + size) * lanes <= to.valid;
     strip.panel = work.panel.data + at * lanes;
     strip.out = whole ? to.row(row) + at * lanes : buffer + at * lanes;
     strip.out_ld = whole ? a.layout->target.channel : plan.tile;
+    strip.residual = whole && to.residual ? to.residual_row(row) + at * lanes : nullptr;
+    strip.clamped = whole && clamped && last ? &to.finish->act : nullptr;
     find_strip_kernel(rows, static_cast<int>(size), plan.pointwise, plan.stretches > 1)(strip, block, block_end);
     if (to.direct && !whole && last)
-      for (int32_t i = 0; i < block_end - block; ++i)
-        for (int32_t r = i * a.graph.b_out; r < i * a.graph.b_out + rows; ++r)
-          copy(to.row(row + r) + at * lanes, buffer + r * plan.tile + at * lanes, to.valid - at * lanes);
+      for_rows([&](int32_t r) { to.put_end(buffer + r * plan.tile, row + r, at * lanes, to.valid - at * lanes); });
+    if (whole && mapped && last)
+      for_rows([&](int32_t r) {
+        float* out = to.row(row + r) + at * lanes;
+        map_run(out, out, nullptr, size * lanes, 1.0f, 0.0f, to.finish->act);
+      });
     at += size;
   }
 }
@@ -242,7 +281,7 @@ struct Inputs {
     const int32_t first = stretch * plan.stretch, b_in = a.graph.b_in;
     if (!packed)
       work.panel.pack(*a.layout, a.source, first * b_in, least(plan.stretch * b_in, a.graph.num_in - first * b_in),
-                      image, flat);
+                      image, flat, a.prepare);
     packed = plan.stretches == 1;
     return first;
   }

@@ -2,7 +2,7 @@
 // output and read the weights as they lie in memory.
 #pragma once
 
-#include "vec.h"
+#include "act.h"
 
 namespace xn::XN_ISA {
 
@@ -37,7 +37,7 @@ XN_INLINE int32_t dot_quads(const float* weight, int64_t weight_ld, int32_t coun
 }
 
 template <int R>
-static void few_dot(const Few& a, int32_t block, int32_t first, const float* x, float* y) {
+static void few_dot(const Few& a, int32_t block, int32_t first, const float* x, float* y, const float* residual) {
   const Rows& graph = a.graph;
   const int32_t* index = graph.indices + graph.indptr[block];
   const int32_t b_in = graph.b_in, count = graph.degree(block);
@@ -64,14 +64,14 @@ static void few_dot(const Few& a, int32_t block, int32_t first, const float* x, 
   for (int r = 0; r < R; ++r) {
     float total = (acc[r][0] + acc[r][1]) + (acc[r][2] + acc[r][3]) + (a.bias ? a.bias[row + r] : 0.0f);
     for (int32_t j = k; j < count; ++j) total += weight[int64_t{r} * count + j] * *input(j);
-    y[row + r] = total;
+    y[row + r] = residual ? total + residual[row + r] : total;
   }
 }
 
-static void few_forward_block(const Few& a, int32_t block, const float* x, float* y) {
+static void few_forward_block(const Few& a, int32_t block, const float* x, float* y, const float* residual) {
   int32_t r = 0;
-  for (; r + 4 <= a.graph.b_out; r += 4) few_dot<4>(a, block, r, x, y);
-  for (; r < a.graph.b_out; ++r) few_dot<1>(a, block, r, x, y);
+  for (; r + 4 <= a.graph.b_out; r += 4) few_dot<4>(a, block, r, x, y, residual);
+  for (; r < a.graph.b_out; ++r) few_dot<1>(a, block, r, x, y, residual);
 }
 
 static void few_forward(const Few& a) {
@@ -79,9 +79,16 @@ static void few_forward(const Few& a) {
     const int64_t blocks = a.graph.blocks();
     const int32_t begin = static_cast<int32_t>(blocks * thread / threads);
     const int32_t end = static_cast<int32_t>(blocks * (thread + 1) / threads);
+    const float* residual = a.finish ? a.finish->residual : nullptr;
     for (int32_t i = begin; i < end; ++i)
       for (int32_t row = 0; row < a.rows; ++row)
-        few_forward_block(a, i, a.x + int64_t{row} * a.graph.num_in, a.result + int64_t{row} * a.graph.num_out);
+        few_forward_block(a, i, a.x + row * a.x_ld, a.result + row * a.result_ld,
+                          residual ? residual + row * a.finish->residual_image : nullptr);
+    if (!a.finish || a.finish->act.kind == XN_ACT_NONE) return;
+    for (int32_t row = 0; row < a.rows; ++row) {
+      float* y = a.result + row * a.result_ld + int64_t{begin} * a.graph.b_out;
+      map_run(y, y, nullptr, int64_t{end - begin} * a.graph.b_out, 1.0f, 0.0f, a.finish->act);
+    }
   };
   parallel_for_threads(a.threads, body);
 }

@@ -23,6 +23,26 @@ struct Rows {
   }
 };
 
+// An activation function of xnets.h.
+struct Activation {
+  int32_t kind;
+  float low, high;
+};
+
+// What a layer does beside its sums. The residual has the target's shape and strides, except between images.
+struct Finish {
+  const float* residual;  // or null
+  int64_t residual_image;
+  Activation act;
+};
+
+// What is done to the source as it is read, by channel; null: 1 and 0. What is padded stays zero.
+struct Prepare {
+  const float* scale;
+  const float* shift;
+  Activation act;
+};
+
 // target[row] = bias[row] + sum over its edges and taps of weight * source[channel], along `layout`.
 struct Apply {
   Rows graph;
@@ -34,6 +54,8 @@ struct Apply {
   float* target;
   void* scratch;
   int threads;
+  const Finish* finish = nullptr;
+  const Prepare* prepare = nullptr;
 };
 
 // grad_weight[edge, tap] = sum over pixels of grad_y[row] * x[channel], along the forward `layout`.
@@ -59,6 +81,37 @@ struct Few {
   float* result;
   void* scratch;        // for the gradient to the input
   int threads;
+  int64_t x_ld = 0, result_ld = 0;  // forward: between rows
+  const Finish* finish = nullptr;   // forward
+};
+
+// y = act(x[index[c]] * scale[c] + shift[c] + residual) for every channel c; what is null is the channel itself, 1, 0, 0.
+struct Map {
+  int32_t batch, channels;
+  int64_t pixels;
+  const float* x;
+  float* y;
+  const float* residual;
+  int64_t x_image, y_image, residual_image;
+  const float* scale;
+  const float* shift;
+  int64_t scale_image;  // between the scales of two images
+  const int32_t* index;
+  Activation act;
+  int threads;
+};
+
+// Maximum or mean of the windows of every channel.
+struct Pool {
+  int32_t batch, channels;
+  Int3 input, kernel, stride, padding, dilation, output;
+  const float* x;
+  float* y;
+  int64_t x_image, y_image;
+  bool average, exclude_padding;
+  Activation act;
+  void* scratch;
+  int threads;
 };
 
 struct Kernels {
@@ -71,6 +124,9 @@ struct Kernels {
   size_t (*few_grad_input_scratch)(const Few&);
   void (*few_grad_input)(const Few&);
   void (*few_grad_weight)(const Few&);
+  void (*map)(const Map&);
+  size_t (*pool_scratch)(const Pool&);
+  void (*pool)(const Pool&);
 };
 
 extern const Kernels generic_kernels;

@@ -8,9 +8,11 @@ namespace {
 int32_t floor_div(int32_t a, int32_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 int32_t ceil_div(int32_t a, int32_t b) { return -floor_div(-a, b); }
 
-Strided channels_first(const Int3& extent, int32_t batch, int32_t channels) {
+Strided channels_first(const Int3& extent, int32_t batch, int32_t channels, int64_t image = 0) {
   const int64_t plane = int64_t{extent[1]} * extent[2], channel = extent[0] * plane;
-  return {extent, {plane, extent[2], 1}, channel, channel * channels, channel * channels * batch};
+  if (image == 0 || batch <= 1) image = channel * channels;
+  const int64_t total = batch ? (batch - 1) * image + channel * channels : 0;
+  return {extent, {plane, extent[2], 1}, channel, image, total};
 }
 
 // Copies for each column are cheap while they are few.
@@ -106,13 +108,13 @@ Int3 output_size(const xn_conv& conv) {
   return size;
 }
 
-Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Columns columns) {
+Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Columns columns, const Images& images) {
   const Int3 in{conv.input[0], conv.input[1], conv.input[2]}, kernel{conv.kernel[0], conv.kernel[1], conv.kernel[2]};
   Layout layout{};
   layout.out = output_size(conv);
   layout.images = conv.batch;
-  layout.source = channels_first(in, conv.batch, num_in);
-  layout.target = channels_first(layout.out, conv.batch, num_out);
+  layout.source = channels_first(in, conv.batch, num_in, images.source);
+  layout.target = channels_first(layout.out, conv.batch, num_out, images.target);
   layout.source_step = {conv.stride[0], conv.stride[1], conv.stride[2]};
   layout.target_step = {1, 1, 1};
   std::array<std::vector<AxisTap>, 3> axes;
@@ -124,7 +126,7 @@ Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Colu
   if (identity) {
     const int32_t pixels = static_cast<int32_t>(layout.source.channel);
     // Small images are joined to one run of pixels, so that they fill the vectors too.
-    const bool join = (pixels + 15) / 16 * 16 > pixels + pixels / 12;
+    const bool join = images.join && (pixels + 15) / 16 * 16 > pixels + pixels / 12;
     layout.out = {join ? conv.batch : 1, 1, pixels};
     if (join) layout.images = 1;
     layout.source = {layout.out, {layout.source.image, 0, 1}, pixels, layout.source.image, layout.source.total};
@@ -132,7 +134,7 @@ Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Colu
     columns = Columns::shifted;
   }
   arrange(layout, axes, kernel, columns);
-  if (conv.stride[1] == 1) join_images(layout, kernel, conv.padding[1]);
+  if (images.join && conv.stride[1] == 1) join_images(layout, kernel, conv.padding[1]);
   return layout;
 }
 
@@ -171,13 +173,14 @@ Layout grad_input_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, i
   return layout;
 }
 
-Layout rows_layout(int64_t rows, int32_t num_in, int32_t num_out) {
+Layout rows_layout(int64_t rows, int32_t num_in, int32_t num_out, const Images& images) {
+  const int64_t source = images.source ? images.source : num_in, target = images.target ? images.target : num_out;
   Layout layout{};
   layout.by_feature = true;
   layout.out = {1, 1, static_cast<int32_t>(rows)};
   layout.images = 1;
-  layout.source = {layout.out, {0, 0, num_in}, 1, 0, rows * num_in};
-  layout.target = {layout.out, {0, 0, num_out}, 1, 0, rows * num_out};
+  layout.source = {layout.out, {0, 0, source}, 1, 0, rows ? (rows - 1) * source + num_in : 0};
+  layout.target = {layout.out, {0, 0, target}, 1, 0, rows ? (rows - 1) * target + num_out : 0};
   layout.source_step = layout.target_step = {1, 1, 1};
   std::array<std::vector<AxisTap>, 3> axes;
   for (auto& axis : axes) axis.push_back({0, 0});

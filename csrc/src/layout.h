@@ -76,7 +76,13 @@ enum class Columns {
 };
 
 Int3 output_size(const xn_conv& conv);
-Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Columns columns);
+
+// What is not as in contiguous arrays. A residual with strides of its own keeps images from being joined.
+struct Images {
+  int64_t source = 0, target = 0;  // between images; 0: no gap
+  bool join = true;
+};
+Layout forward_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, Columns columns, const Images& images = {});
 
 // The gradient to the input of stride (s_d, s_h, s_w) is s_d * s_h * s_w convolutions of stride 1, one per
 // residue class of the input's pixels.
@@ -84,6 +90,6 @@ int64_t grad_input_phases(const xn_conv& conv);
 Layout grad_input_layout(const xn_conv& conv, int32_t num_in, int32_t num_out, int64_t phase, Columns columns);
 
 // Rows of a matrix as the pixels of one image: the features lie side by side.
-Layout rows_layout(int64_t rows, int32_t num_in, int32_t num_out);
+Layout rows_layout(int64_t rows, int32_t num_in, int32_t num_out, const Images& images = {});
 
 }  // namespace xn

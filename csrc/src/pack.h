@@ -1,39 +1,9 @@
 // Copies between the caller's arrays and the panels and tiles that the inner loops read and write.
 #pragma once
 
-#include "vec.h"
+#include "act.h"
 
 namespace xn::XN_ISA {
-
-// The last few numbers of a copy, in pieces of 8, 4, 2 and 1.
-XN_INLINE void copy_rest(float* to, const float* from, int64_t count) {
-#pragma GCC unroll 4
-  for (int64_t piece = lanes / 2; piece; piece /= 2)
-    if (count & piece) {
-      __builtin_memcpy(to, from, static_cast<size_t>(piece) * 4);
-      to += piece, from += piece;
-    }
-}
-
-XN_INLINE void copy(float* to, const float* from, int64_t count) {
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
-  copy_rest(to + i, from + i, count - i);
-}
-
-XN_INLINE void zero(float* to, int64_t count) {
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(to + i, Vec{});
-  for (; i < count; ++i) to[i] = 0;
-}
-
-XN_INLINE void copy_whole_vectors(float* to, const float* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += lanes) store(to + i, load(from + i));
-}
-
-XN_INLINE void zero_whole_vectors(float* to, int64_t count) {
-  for (int64_t i = 0; i < count; i += lanes) store(to + i, Vec{});
-}
 
 // One channel of a plane, exactly.
 XN_INLINE void pack_exactly(float* to, const float* from, const Segment* segments, int64_t count, int64_t step) {
@@ -70,6 +40,19 @@ XN_INLINE void pack_punched(float* to, const float* from, const Segment* segment
   zero_whole_vectors(to + last.at + last.length, last.gap);
 }
 
+// One channel of a plane, prepared on the way.
+static void pack_prepared(float* to, const float* from, const Segment* segments, int64_t count, int64_t step,
+                          const Prepare& prepare, int32_t channel) {
+  const float scale = prepare.scale ? prepare.scale[channel] : 1.0f;
+  const float shift = prepare.shift ? prepare.shift[channel] : 0.0f;
+  if (step != 1) pack_exactly(to, from, segments, count, step);
+  for (int64_t s = 0; s < count; ++s) {
+    float* out = to + segments[s].at;
+    map_run(out, step == 1 ? from + segments[s].far : out, nullptr, segments[s].length, scale, shift, prepare.act);
+    if (step == 1) zero(out + segments[s].length, segments[s].gap);
+  }
+}
+
 XN_INLINE bool is_punched(const Segment* segments, int64_t count, int64_t step) {
   if (count < 3 || step != 1) return false;
   for (int64_t s = 1; s < count - 1; ++s)
@@ -78,11 +61,18 @@ XN_INLINE bool is_punched(const Segment* segments, int64_t count, int64_t step) 
   return true;
 }
 
-// The rows of a tile, (rows, tile_ld), to their channels of the target.
+// The rows of a tile, (rows, tile_ld), to their channels of the target. What is finished on the way has step 1.
 XN_INLINE void store_rows(const float* tile, int64_t tile_ld, int rows, float* to, int64_t channel,
-                          const Segment* segments, int64_t count, int64_t step) {
+                          const Segment* segments, int64_t count, int64_t step, const Finish* finish,
+                          const float* residual) {
   for (int r = 0; r < rows; ++r)
     for (int64_t s = 0; s < count; ++s) {
+      if (finish) {
+        const int64_t at = r * channel + segments[s].far;
+        map_run(to + at, tile + r * tile_ld + segments[s].at, residual ? residual + at : nullptr, segments[s].length,
+                1.0f, 0.0f, finish->act);
+        continue;
+      }
       float* out = to + r * channel + segments[s].far;
       const float* in = tile + r * tile_ld + segments[s].at;
       if (step == 1)
@@ -148,7 +138,8 @@ struct Panel {
   }
 
   // Channels [first, first + channels) of `source`, from flat position `begin` of an image.
-  void pack(const Layout& layout, const float* source, int32_t first, int32_t channels, int64_t image, int64_t begin) {
+  void pack(const Layout& layout, const float* source, int32_t first, int32_t channels, int64_t image, int64_t begin,
+            const Prepare* prepare = nullptr) {
     data = own;
     channel_ld = plane_ld * layout.num_planes();
     if (layout.by_feature) {
@@ -164,6 +155,13 @@ struct Panel {
       punched[p] = is_punched(segments + p * most_segments, counts[p], step);
     }
     const float* from = source + image * layout.source.image + first * layout.source.channel;
+    if (prepare) {
+      for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)
+        for (int32_t p = 0; p < planes; ++p)
+          pack_prepared(own + c * channel_ld + p * plane_ld, from, segments + p * most_segments, counts[p], step,
+                        *prepare, first + c);
+      return;
+    }
     if (planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld) {  // one whole run of pixels
       from += segments[1].far;
       for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)

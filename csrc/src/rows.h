@@ -2,7 +2,7 @@
 // while the edges stream by.
 #pragma once
 
-#include "vec.h"
+#include "act.h"
 
 namespace xn::XN_ISA {
 
@@ -26,6 +26,8 @@ struct Strip {
   int32_t* to;
   bool fresh;              // the first stretch: writes `out`, which the others add to
   int32_t run;             // at most so many base edges are added up before they are added to `out`
+  const float* residual = nullptr;      // beside `out`, or null: added with the bias
+  const Activation* clamped = nullptr;  // the last stretch: between which bounds the sums end, or null
 };
 
 // Holds the fewer of the two kinds of operands in registers, and takes the others one at a time: with 16 registers
@@ -101,7 +103,8 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
   const Strip s = given;  // copies, which no store can change: they stay in registers
   const Rows graph = *s.graph;
   float* out = s.out;
-  for (int32_t block = begin; block < end; ++block, out += graph.b_out * s.out_ld) {
+  const float* residual = s.residual;
+  for (int32_t block = begin; block < end; ++block) {
     const float* bias = s.bias ? s.bias + int64_t{block} * graph.b_out + s.first : nullptr;
     const int32_t from = stretched ? s.from[block] : graph.indptr[block];
     const int32_t* index = graph.indices + from;
@@ -120,11 +123,23 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
           for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
             for (int p = 0; p < P; ++p) acc[r][p] += splat(bias[r]);
+        if (residual)
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+            for (int p = 0; p < P; ++p) acc[r][p] += load(residual + r * s.out_ld + p * lanes);
       } else {
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
           for (int p = 0; p < P; ++p) acc[r][p] += load(out + r * s.out_ld + p * lanes);
+      }
+      if (s.clamped && index == last) {
+        const Vec low = splat(s.clamped->low), high = splat(s.clamped->high);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+          for (int p = 0; p < P; ++p) acc[r][p] = clamp(acc[r][p], low, high);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
@@ -133,6 +148,8 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
       fresh = false;
     } while (index < last && (!stretched || *index < s.limit));
     if (stretched) s.to[block] = static_cast<int32_t>(index - graph.indices);
+    out += graph.b_out * s.out_ld;
+    if (residual) residual += graph.b_out * s.out_ld;
   }
 }
 

@@ -2,6 +2,8 @@
 #include "apply.h"
 #include "dots.h"
 #include "few.h"
+#include "map.h"
+#include "pool.h"
 
 #define XN_TABLE_(isa) isa##_kernels
 #define XN_TABLE(isa) XN_TABLE_(isa)
@@ -11,6 +13,7 @@ namespace xn {
 const Kernels XN_TABLE(XN_ISA) = {
     XN_ISA::lanes, XN_ISA::apply_scratch, XN_ISA::apply, XN_ISA::dots_scratch, XN_ISA::dots,
     XN_ISA::few_forward, XN_ISA::few_grad_input_scratch, XN_ISA::few_grad_input, XN_ISA::few_grad_weight,
+    XN_ISA::map, XN_ISA::pool_scratch, XN_ISA::pool,
 };
 
 }  // namespace xn
