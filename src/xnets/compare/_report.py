@@ -9,9 +9,9 @@ from typing import Any
 from xnets._table import format_table
 from xnets.bench._output import write_rows
 from xnets.compare._picture import draw_tradeoff
-from xnets.compare._summary import Point, summarize, trial_row
-from xnets.compare._trials import Trial
-from xnets.train import Recipe, Result
+from xnets.compare._rows import TrialRow
+from xnets.compare._summary import Point, summarize
+from xnets.train import Recipe
 from xnets.train._files import replacing
 
 PICTURE = "tradeoff.png"
@@ -29,7 +29,7 @@ speed is what `xnets bench` measures.
 
 def write_report(
     recipe: Recipe,
-    results: Sequence[tuple[Trial, Result]],
+    rows: Sequence[TrialRow],
     failures: Mapping[str, str],
     folder: Path,
 ) -> None:
@@ -37,18 +37,17 @@ def write_report(
 
     Args:
         recipe: What was compared.
-        results: The finished trials; if there are none, nothing is written.
+        rows: The finished trials; if there are none, nothing is written.
         failures: What went wrong with others.
         folder: Where to.
     """
-    if not results:
+    if not rows:
         return
-    points = summarize(results)
-    trials = [trial_row(*pair) for pair in results]
-    tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": trials}
-    for name, rows in tables.items():
+    points = summarize(rows)
+    tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": rows}
+    for name, table in tables.items():
         with replacing(folder / name) as temporary:
-            write_rows(rows, temporary)
+            write_rows(table, temporary)
     with replacing(folder / PICTURE) as temporary:
         draw_tradeoff(points, temporary, title=_title(recipe).replace(": ", "\n", 1))
     with replacing(folder / "report.md") as temporary:
