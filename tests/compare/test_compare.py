@@ -19,6 +19,7 @@ from xnets.train import Interrupted, Result, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"kinds": ["dense", "grouped", "expander"], "compressions": [4], "seeds": 2, "quiet": True}
+ONE_SEED = {**SMALL, "seeds": 1}
 
 
 def accuracies(comparison):
@@ -102,7 +103,7 @@ def test_a_failed_trial_does_not_stop_the_others(tiny, tmp_path, monkeypatch, ca
             raise RuntimeError("out of\nmemory")
         return run(trial, *args, **options)
 
-    options = {**SMALL, "seeds": 1, "quiet": False, "out": tmp_path}
+    options = {**ONE_SEED, "quiet": False, "out": tmp_path}
     with monkeypatch.context() as patch:
         patch.setattr(module, "run_trial", fail)
         found = compare(tiny, **options)
@@ -134,20 +135,20 @@ def test_an_interruption_leaves_a_report(tiny, tmp_path, monkeypatch):
 
     def interrupted(trial, *args, **options):
         calls.append(trial)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise Interrupted("interrupted after 0 epochs")
         return run(trial, *args, **options)
 
     monkeypatch.setattr(module, "run_trial", interrupted)
-    with pytest.raises(Interrupted, match=r"2 of 6 trials are done; the same command goes on in"):
-        compare(tiny, out=tmp_path, **SMALL)
+    with pytest.raises(Interrupted, match=r"1 of 3 trials are done; the same command goes on in"):
+        compare(tiny, out=tmp_path, **ONE_SEED)
     assert "dense" in (tmp_path / "report.md").read_text()
     monkeypatch.setattr(module, "run_trial", run)
-    assert len(compare(tiny, out=tmp_path, **SMALL).results) == 6
+    assert len(compare(tiny, out=tmp_path, **ONE_SEED).results) == 3
 
 
 def test_a_folder_that_a_kill_left_without_a_recipe_is_begun_anew(tiny, tmp_path):
-    options = {**SMALL, "kinds": ["dense"], "seeds": 1, "out": tmp_path}
+    options = {**ONE_SEED, "kinds": ["dense"], "out": tmp_path}
     name = next(iter(accuracies(compare(tiny, **options))))
     folder = tmp_path / "trials" / name
     for path in folder.iterdir():
@@ -173,7 +174,7 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
 
 
 def test_a_damaged_result_is_named(tiny, tmp_path):
-    options = {**SMALL, "kinds": ["dense"], "seeds": 1, "out": tmp_path}
+    options = {**ONE_SEED, "kinds": ["dense"], "out": tmp_path}
     name = next(iter(accuracies(compare(tiny, **options))))
     (tmp_path / "trials" / name / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"result\.json is no result of a training run"):
