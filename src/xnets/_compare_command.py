@@ -65,6 +65,12 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="Train on this Ray cluster; local starts one on this machine."),
     ] = None,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time/--no-time", help="Time a forward pass of each network at the end, in turns."
+        ),
+    ] = True,
     model: Model = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -110,6 +116,7 @@ def compare(
         device=device,
         workers=workers,
         ray=ray,
+        timed=timed,
         command=ctx.meta["xnets.command"],
     )
     if as_json:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xnets.compare import _report
+from xnets.compare import _report, _time
 from xnets.train import Recipe
 
 TINY = Recipe(
@@ -30,6 +30,12 @@ def no_picture(monkeypatch):
     monkeypatch.setattr(
         _report, "draw_tradeoff", lambda points, path, title: path.write_bytes(b"picture")
     )
+
+
+@pytest.fixture(autouse=True)
+def little_time(monkeypatch):
+    """What the networks take is not what these tests are about."""
+    monkeypatch.setattr(_time, "SECONDS", 0.001)
 
 
 @pytest.fixture(autouse=True)

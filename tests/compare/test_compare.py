@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
+from xnets.bench.timer import Timing
 from xnets.compare import _compare as module
-from xnets.compare import compare
+from xnets.compare import _time, compare
 from xnets.train import Interrupted, Result, train
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,9 @@ def test_what_is_left(whole):
     assert list(points) == ["dense", "grouped 4", "expander 4"]
     own = [float(r["test_accuracy"]) for r in rows if r["kind"] == "expander"]
     assert float(points["expander 4"]["accuracy"]) == pytest.approx(sum(own) / 2, abs=1e-5)
+    for point in points.values():
+        times = [float(point[f"forward_{name}"]) for name in ("low", "ms", "high")]
+        assert 0 < times[0] <= times[1] <= times[2]
     report = (whole.folder / "report.md").read_text()
     assert report.startswith("# tiny: convnet (width 8, stages 2, depth 1) on digits, 1 epoch\n")
     assert report.count("| expander 4 |") == 1
@@ -77,6 +82,28 @@ def test_what_is_done_is_skipped(whole, tiny, monkeypatch, capsys):
     assert accuracies(again) == accuracies(whole)
     assert not again.failures
     assert "6 trials in" in capsys.readouterr().err
+
+
+def test_networks_are_timed_in_turns_unless_told_not_to(tiny, whole, monkeypatch):
+    raced = []
+
+    def race(runs, *, seconds, device):
+        for calls in runs.values():
+            [call] = calls
+            assert call().shape == (16, 10)
+        raced.append(list(runs))
+        return {label: Timing(2.0, 1.5, 3.0, 9) for label in runs}
+
+    monkeypatch.setattr(_time, "time_interleaved", race)
+    before = torch.get_rng_state()
+    again = compare(tiny, out=whole.folder, **SMALL)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert raced == [["dense", "grouped 4", "expander 4"]]  # one network of all its seeds
+    assert {(p.forward_low, p.forward_ms, p.forward_high) for p in again.points} == {(1.5, 2, 3)}
+    assert "| 2 of 4 | 2 |" in (whole.folder / "report.md").read_text()
+    untimed = compare(tiny, out=whole.folder, timed=False, **SMALL)
+    assert len(raced) == 1
+    assert {p.forward_ms for p in untimed.points} == {None}
 
 
 def test_new_trials_join_the_old_ones(tiny, tmp_path, monkeypatch):

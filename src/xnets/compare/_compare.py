@@ -6,16 +6,18 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xnets._errors import UserError
+from xnets.bench.timer import Timing
 from xnets.compare._execute import FAILURE, describe, find_result, note_failure, run_trial
 from xnets.compare._ray import run_on_ray
 from xnets.compare._report import format_points, write_report
 from xnets.compare._rows import TrialRow, check_row, read_rows, trial_row
 from xnets.compare._summary import Point, summarize
+from xnets.compare._time import first_of_each, time_networks
 from xnets.compare._trials import SINGLE, Trial, list_trials
 from xnets.train import Interrupted, Recipe, Result, load_dataset
 from xnets.train._distributed import find_world
@@ -35,6 +37,7 @@ class Comparison:
         results: Every trial finished in this folder.
         failures: What went wrong with others, by their names.
         rows: Every finished trial, also those known from elsewhere.
+        times: Of a forward pass of each network, by its label, where they were measured.
     """
 
     recipe: Recipe
@@ -42,11 +45,12 @@ class Comparison:
     results: list[tuple[Trial, Result]]
     failures: dict[str, str]
     rows: list[TrialRow]
+    times: dict[str, Timing] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Point]:
         """Each network over its seeds."""
-        return summarize(self.rows)
+        return summarize(self.rows, self.times)
 
     def __str__(self) -> str:
         return format_points(self.points)
@@ -74,6 +78,7 @@ def compare(
     device: str = "auto",
     workers: int | None = None,
     ray: str | None = None,
+    timed: bool = True,
     quiet: bool = False,
     command: str | None = None,
 ) -> Comparison:
@@ -99,6 +104,8 @@ def compare(
         workers: Processes that read images from folders.
         ray: Address of a Ray cluster to train on, "local" for one on this machine; by default
             trials run here, one after another.
+        timed: Whether to time a forward pass of each network at the end, all in turns; never with
+            `ray`, whose machines may be others.
         quiet: Whether to show no progress on standard error.
         command: Recorded in the results.
 
@@ -131,8 +138,8 @@ def compare(
             "and name a Ray cluster by `ray` to use several machines or GPUs"
         )
     if ray is None:
-        choose_device(device)
-        load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)
+        target = choose_device(device)
+        dataset = load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
     options = {"data_dir": data, "device": device, "workers": workers, "command": command}
@@ -167,7 +174,12 @@ def compare(
             done = [(t, results[t.name]) for t in trials if t.name in results]
             finished = [rows[t.name] for t in trials if t.name in rows]
             comparison = Comparison(recipe, folder, done, failures, finished)
-            write_report(recipe, finished, failures, folder)
+            write_report(recipe, finished, {}, failures, folder)
+        if timed and ray is None and finished:
+            progress.say_that(f"timing {len(comparison.points)} networks")
+            times = time_networks(first_of_each(trials, rows), dataset, target)
+            comparison = replace(comparison, times=times)
+            write_report(recipe, finished, times, failures, folder)
     return comparison
 
 
@@ -239,6 +251,9 @@ class _Progress:
         self._done += 1
         place = f"{self._done:>{len(str(self._total))}}/{self._total}"
         self._print(f"{place}  {trial.label}, seed {trial.recipe.seed}  {outcome}")
+
+    def say_that(self, line: str) -> None:
+        self._print(line)
 
     def _print(self, line: str) -> None:
         if not self._quiet:

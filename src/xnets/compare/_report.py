@@ -8,6 +8,7 @@ from typing import Any
 
 from xnets._table import format_table
 from xnets.bench._output import write_rows
+from xnets.bench.timer import Timing
 from xnets.compare._picture import draw_tradeoff
 from xnets.compare._rows import TrialRow
 from xnets.compare._summary import Point, summarize
@@ -16,20 +17,22 @@ from xnets.train._files import replacing
 
 PICTURE = "tradeoff.png"
 _HEADER = (
-    "network", "accuracy in %", "seeds", "MACs", "parameters", "thinned layers", "seconds",
-    "difference in points [95 %]",
+    "network", "accuracy in %", "seeds", "MACs", "parameters", "thinned layers", "forward in ms",
+    "trained in s", "difference in points [95 %]",
 )  # fmt: skip
 _NOTES = """\
 Accuracy: mean and standard deviation over the seeds, on the test set after the last epoch.
 Difference: of the means, with Welch's 95 % interval; one that holds 0 shows no difference, and one
-in twenty leaves 0 out by chance. Seconds: of training, on whatever else the machine was doing;
-speed is what `xnets bench` measures.
+in twenty leaves 0 out by chance. Forward: median time of a pass of 16 images, all networks in turns
+on one machine, quartiles in points.csv; `xnets bench models` measures more closely. Trained: on
+whatever machine, and whatever else it was doing.
 """
 
 
 def write_report(
     recipe: Recipe,
     rows: Sequence[TrialRow],
+    times: Mapping[str, Timing],
     failures: Mapping[str, str],
     folder: Path,
 ) -> None:
@@ -38,12 +41,13 @@ def write_report(
     Args:
         recipe: What was compared.
         rows: The finished trials; if there are none, nothing is written.
+        times: Of a forward pass of each network, by its label, where they were measured.
         failures: What went wrong with others.
         folder: Where to.
     """
     if not rows:
         return
-    points = summarize(rows)
+    points = summarize(rows, times)
     tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": rows}
     for name, table in tables.items():
         with replacing(folder / name) as temporary:
@@ -56,7 +60,7 @@ def write_report(
 
 def format_points(points: Sequence[Point]) -> str:
     """Return the table as plain text."""
-    return format_table(_HEADER, [_cells(point) for point in points], right="lrrrrrrl")
+    return format_table(_HEADER, [_cells(point) for point in points], right="lrrrrrrrl")
 
 
 def _markdown(recipe: Recipe, points: Sequence[Point], failures: Mapping[str, str]) -> str:
@@ -85,6 +89,7 @@ def _cells(point: Point) -> list[str]:
         f"{point.macs:,}",
         f"{point.params:,}",
         f"{point.expander_layers} of {point.layers}",
+        "" if point.forward_ms is None else f"{point.forward_ms:.3g}",
         f"{point.seconds:.0f}",
         _difference(point),
     ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+from xnets.bench.timer import Timing
 from xnets.compare._rows import TrialRow
 from xnets.compare._trials import DENSE, SINGLE
 
@@ -48,6 +49,10 @@ class Point:
         layers: Layers with weights.
         expander_layers: How many of them were thinned.
         seconds: Mean time of training, on whatever machine it was.
+        forward_ms: Median time of a forward pass of 16 images in milliseconds, measured in turns
+            with all other networks on one machine; None if it was not measured.
+        forward_low: First quartile of that.
+        forward_high: Third quartile.
         against: What `difference` is from: the grouped network of equal compression; in blocks,
             the same kind without; empty if that was not trained.
         difference: Of the mean accuracies.
@@ -69,6 +74,9 @@ class Point:
     layers: int
     expander_layers: int
     seconds: float
+    forward_ms: float | None = None
+    forward_low: float | None = None
+    forward_high: float | None = None
     against: str = ""
     difference: float | None = None
     difference_low: float | None = None
@@ -78,11 +86,12 @@ class Point:
 Key = tuple[str, float, tuple[int, int]]
 
 
-def summarize(rows: Sequence[TrialRow]) -> list[Point]:
+def summarize(rows: Sequence[TrialRow], times: Mapping[str, Timing] | None = None) -> list[Point]:
     """Put the seeds of each network together.
 
     Args:
         rows: The finished trials.
+        times: Of a forward pass of each network, by its label.
 
     Returns:
         A point for each network, in the order in which they first come.
@@ -91,7 +100,14 @@ def summarize(rows: Sequence[TrialRow]) -> list[Point]:
     for row in rows:
         groups.setdefault((row.kind, row.compression, row.block), []).append(row)
     accuracies = {key: [row.test_accuracy for row in own] for key, own in groups.items()}
-    return [_point(key, own, accuracies) for key, own in groups.items()]
+    points = [_point(key, own, accuracies) for key, own in groups.items()]
+    return [_timed(point, (times or {}).get(point.label)) for point in points]
+
+
+def _timed(point: Point, time: Timing | None) -> Point:
+    if time is None:
+        return point
+    return replace(point, forward_ms=time.median, forward_low=time.low, forward_high=time.high)
 
 
 def _point(key: Key, own: list[TrialRow], accuracies: dict[Key, list[float]]) -> Point:
