@@ -2,14 +2,17 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+import xnets
 from xnets.cli import app
 from xnets.train import list_recipes
 
@@ -29,6 +32,16 @@ def here(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     yield tmp_path
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["cli", "__main__"])
+def test_both_modules_are_the_command(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["whatever", "list", "kinds"])
+    path = Path(xnets.__file__).with_name(f"{name}.py")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("dense\nexpander\n")
 
 
 def test_train_then_eval(here):

@@ -56,13 +56,14 @@ BELONGS_TO = {
     "_inspect": "cli",
     "_reproduce_command": "cli",
     "_train_command": "cli",
+    "_train_options": "cli",
     "_files_commands": "cli",
     "_reference_file": "import_reference",
 }
 
 HEAVY = [
     "triton", "torchvision", "lightning", "scipy", "matplotlib", "sklearn", "tensorboard", "timm",
-    "torch.utils.cpp_extension", "torch._inductor", "networkx",
+    "torch.utils.cpp_extension", "torch._inductor", "networkx", "PIL",
 ]  # fmt: skip
 
 
@@ -105,10 +106,15 @@ def test_every_room_has_its_rule() -> None:
     assert {r for r in rooms if not r.startswith("_")} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("module", ["xnets", "xnets.cli"])
-def test_imports_are_lean(module: str) -> None:
+LISTS = "from xnets.train import list_datasets, list_recipes; list_datasets(); list_recipes()"
+
+
+@pytest.mark.parametrize(
+    ("module", "then"), [("xnets", "pass"), ("xnets.cli", LISTS)], ids=["xnets", "cli and names"]
+)
+def test_imports_are_lean(module: str, then: str) -> None:
     code = (
-        f"import sys, torch; before = set(sys.modules); import {module}; "
+        f"import sys, torch; before = set(sys.modules); import {module}; {then}; "
         "print(*(set(sys.modules) - before), torch.cuda.is_initialized())"
     )
     run = subprocess.run(

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xnets._bench_command import names
+from xnets._bench_command import names, numbers
 from xnets._errors import UserError
 from xnets._train_options import (
     BackendName,
@@ -19,12 +19,14 @@ from xnets._train_options import (
     Json,
     LearningRate,
     Model,
+    Settings,
     Threads,
     Workers,
+    chosen_recipe,
 )
+from xnets.bench.cases import read_blocks
 from xnets.compare import compare as run_comparison
 from xnets.compare._compare import COMPRESSIONS, KINDS
-from xnets.train import get_recipe
 
 _COMPRESSIONS = ",".join(f"{number:g}" for number in COMPRESSIONS)
 
@@ -51,10 +53,24 @@ def compare(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder of runs and report; comparisons/RECIPE by default."),
     ] = None,
+    known: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            help="The trials.csv of a comparison made elsewhere, whose trials are not trained "
+            "again; may be repeated.",
+            metavar="FILE",
+        ),
+    ] = None,
     ray: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Train on this Ray cluster; local starts one on this machine."),
     ] = None,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time/--no-time", help="Time a forward pass of each network at the end, in turns."
+        ),
+    ] = True,
     model: Model = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -64,6 +80,7 @@ def compare(
         typer.Option(help="The first seed."),
     ] = None,
     backend: BackendName = None,
+    settings: Settings = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -75,8 +92,10 @@ def compare(
     What is finished is not trained again; what was cut off goes on. A trial that fails does not
     stop the others.
     """
-    chosen = get_recipe(
+    chosen = chosen_recipe(
         recipe,
+        settings,
+        varied={"compression": "--compression", "family": "--kinds", "block": "--block"},
         model=model,
         epochs=epochs,
         batch_size=batch_size,
@@ -88,36 +107,23 @@ def compare(
     found = run_comparison(
         chosen,
         kinds=names(kinds),
-        compressions=_numbers(compression),
-        blocks=[_block(text) for text in block or ["1x1"]],
+        compressions=numbers("--compression", compression, float),
+        blocks=[pair for text in block or ["1x1"] for pair in read_blocks(text, "--block")],
         seeds=seeds,
         out=out,
+        known=known or (),
         data_dir=data_dir,
         device=device,
         workers=workers,
         ray=ray,
+        timed=timed,
         command=ctx.meta["xnets.command"],
     )
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
-    elif found.results:
+    elif found.rows:
         typer.echo(f"{found}\n\nreport: {found.folder / 'report.md'}")
     if found.failures:
         name, reason = next(iter(found.failures.items()))
-        total = len(found.results) + len(found.failures)
+        total = len(found.rows) + len(found.failures)
         raise UserError(f"{len(found.failures)} of {total} trials failed; {name}: {reason}")
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--compression (={text}) must be numbers, as 2,4,8") from None
-
-
-def _block(text: str) -> tuple[int, int]:
-    try:
-        out, into = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise UserError(f"--block (={text}) must be two whole numbers, as 4x1") from None
-    return out, into

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from xnets._errors import UserError, asked_by_user
+from xnets._settings import read_settings
 from xnets._suggest import unknown_name
 
 _FORMATS = ("onnx", "pt2", "safetensors")
@@ -149,7 +150,6 @@ def import_reference(
     ] = False,
 ) -> None:
     """Read a checkpoint of the paper's original repository and save it as a file of xnets."""
-    from xnets._inspect import read_settings
     from xnets.files import save
     from xnets.import_reference import import_reference as read
 

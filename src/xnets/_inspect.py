@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from xnets._errors import UserError, asked_by_user
+from xnets._settings import read_settings
 from xnets._suggest import unknown_name
 from xnets.connectivity import Connectivity, connectivity
 from xnets.graphs import list_families
@@ -66,17 +66,3 @@ def inspect_models(
                 f"another by `--input`: {error}"
             ) from error
     return reports
-
-
-def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Arguments written as NAME=VALUE; a value that is no Python literal is a text."""
-    values = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not (name and equals):
-            raise ValueError(f"`set` (={setting!r}) must be NAME=VALUE, such as width=0.25")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return values

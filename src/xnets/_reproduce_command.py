@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xnets._errors import asked_by_user
+from xnets._errors import UserError, asked_by_user
 from xnets.reproduce import Report, make_report, to_html, to_markdown
 from xnets.reproduce import print_report as print_on_terminal
 
@@ -22,8 +22,11 @@ def reproduce(
         ),
     ] = None,
     runs: Annotated[
-        Path, typer.Option(help="Folder in which finished runs are looked for, at any depth.")
-    ] = Path("runs"),
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Folder in which finished runs are looked for, at any depth; runs by default."
+        ),
+    ] = None,
     recount: Annotated[
         bool, typer.Option("--recount", help="Build and count every network anew: a minute or two.")
     ] = False,
@@ -50,8 +53,10 @@ def reproduce(
     Where what is counted differs from what is printed, the reason is given. The accuracies of
     finished runs are shown beside the printed ones.
     """
+    if runs is not None and not runs.is_dir():  # the default one need not exist
+        raise UserError(f"--runs (={runs}) must be a folder")
     with asked_by_user():
-        report = make_report(tables or (), runs=runs, recounted=recount)
+        report = make_report(tables or (), runs=runs or "runs", recounted=recount)
     files = {csv: Report.to_csv, markdown: to_markdown, html: to_html}
     for path, write in files.items():
         if path is not None:

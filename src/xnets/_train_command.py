@@ -17,10 +17,12 @@ from xnets._train_options import (
     Json,
     LearningRate,
     Model,
+    Settings,
     Threads,
     Workers,
+    chosen_recipe,
 )
-from xnets.train import Result, evaluate, get_recipe
+from xnets.train import Result, evaluate
 from xnets.train import train as run_recipe
 from xnets.train._distributed import find_world
 
@@ -74,6 +76,7 @@ def train(
         typer.Option(help="Seed of graphs, weights and shuffle."),
     ] = None,
     backend: BackendName = None,
+    settings: Settings = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -84,8 +87,9 @@ def train(
 
     Values that are not given are the recipe's own.
     """
-    chosen = get_recipe(
+    chosen = chosen_recipe(
         recipe,
+        settings,
         model=model,
         compression=compression,
         family=family,

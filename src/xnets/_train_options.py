@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+
+from xnets.train import Recipe, get_recipe
+from xnets.train._change import change_recipe
 
 Model = Annotated[
     Optional[str],  # noqa: UP045
@@ -14,6 +18,15 @@ Model = Annotated[
 Epochs = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(help="Passes over the training images."),
+]
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--set",
+        help="Another field of the recipe, such as weight_decay=5e-4, or an argument of its "
+        "network, such as width=64; may be repeated.",
+        metavar="NAME=VALUE",
+    ),
 ]
 BatchSize = Annotated[
     Optional[int],  # noqa: UP045
@@ -41,3 +54,18 @@ Workers = Annotated[
     typer.Option(help="Processes that read images from folders; one a core by default, at most 8."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
+
+
+def chosen_recipe(
+    name: str, settings: Sequence[str] | None, *, varied: dict[str, str] | None = None, **given: Any
+) -> Recipe:
+    """The recipe that a command line names, changed as it says.
+
+    Args:
+        name: The recipe.
+        settings: What `--set` was given.
+        varied: The option of each field that the command itself varies.
+        given: The other fields that have options, None where they were not given.
+    """
+    options = {field: f"--{field.replace('_', '-')}" for field in given}
+    return change_recipe(get_recipe(name, **given), settings or (), {**options, **(varied or {})})

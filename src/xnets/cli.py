@@ -105,6 +105,7 @@ app.command(
     epilog=_examples(
         "xnets train",
         "xnets train digits --compression 8 --seed 1",
+        "xnets train digits --set width=16 --set weight_decay=5e-4",
         "xnets train fashion-mnist --data-dir ~/fashion --out my-run --resume auto",
         "torchrun --nproc-per-node 4 -m xnets train imagenet-X-ResNet-2-50 --data-dir ~/imagenet",
     ),
@@ -122,7 +123,7 @@ app.command(
     epilog=_examples(
         "xnets compare digits --seeds 5",
         "xnets compare fashion-mnist --kinds grouped,expander --compression 4,8 --out my-study",
-        "xnets compare digits --kinds expander --compression 8 --block 1x1 --block 4x1",
+        "xnets compare digits --kinds expander --compression 8 --block 1x1,4x1 --set width=64",
         "xnets compare cifar10-modern --model DenseNet-BC-40-24 --ray auto",
     ),
 )(compare)
@@ -316,3 +317,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from xnets.compare import _report, _time
 from xnets.train import Recipe
 
 TINY = Recipe(
@@ -21,6 +22,20 @@ TINY = Recipe(
 def tiny():
     """A recipe of less than a second."""
     return TINY
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Drawing takes longer than these trainings; test_picture draws, and so does `whole`."""
+    monkeypatch.setattr(
+        _report, "draw_tradeoff", lambda points, path, title: path.write_bytes(b"picture")
+    )
+
+
+@pytest.fixture(autouse=True)
+def little_time(monkeypatch):
+    """What the networks take is not what these tests are about."""
+    monkeypatch.setattr(_time, "SECONDS", 0.001)
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
+from xnets.bench.timer import Timing
 from xnets.compare import _compare as module
-from xnets.compare import compare
+from xnets.compare import _time, compare
 from xnets.train import Interrupted, Result, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"kinds": ["dense", "grouped", "expander"], "compressions": [4], "seeds": 2, "quiet": True}
+ONE_SEED = {**SMALL, "seeds": 1}
 
 
 def accuracies(comparison):
@@ -49,6 +52,9 @@ def test_what_is_left(whole):
     assert list(points) == ["dense", "grouped 4", "expander 4"]
     own = [float(r["test_accuracy"]) for r in rows if r["kind"] == "expander"]
     assert float(points["expander 4"]["accuracy"]) == pytest.approx(sum(own) / 2, abs=1e-5)
+    for point in points.values():
+        times = [float(point[f"forward_{name}"]) for name in ("low", "ms", "high")]
+        assert 0 < times[0] <= times[1] <= times[2]
     report = (whole.folder / "report.md").read_text()
     assert report.startswith("# tiny: convnet (width 8, stages 2, depth 1) on digits, 1 epoch\n")
     assert report.count("| expander 4 |") == 1
@@ -78,6 +84,28 @@ def test_what_is_done_is_skipped(whole, tiny, monkeypatch, capsys):
     assert "6 trials in" in capsys.readouterr().err
 
 
+def test_networks_are_timed_in_turns_unless_told_not_to(tiny, whole, monkeypatch):
+    raced = []
+
+    def race(runs, *, seconds, device):
+        for calls in runs.values():
+            [call] = calls
+            assert call().shape == (16, 10)
+        raced.append(list(runs))
+        return {label: Timing(2.0, 1.5, 3.0, 9) for label in runs}
+
+    monkeypatch.setattr(_time, "time_interleaved", race)
+    before = torch.get_rng_state()
+    again = compare(tiny, out=whole.folder, **SMALL)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert raced == [["dense", "grouped 4", "expander 4"]]  # one network of all its seeds
+    assert {(p.forward_low, p.forward_ms, p.forward_high) for p in again.points} == {(1.5, 2, 3)}
+    assert "| 2 of 4 | 2 |" in (whole.folder / "report.md").read_text()
+    untimed = compare(tiny, out=whole.folder, timed=False, **SMALL)
+    assert len(raced) == 1
+    assert {p.forward_ms for p in untimed.points} == {None}
+
+
 def test_new_trials_join_the_old_ones(tiny, tmp_path, monkeypatch):
     trained = []
     run = module.run_trial
@@ -102,7 +130,7 @@ def test_a_failed_trial_does_not_stop_the_others(tiny, tmp_path, monkeypatch, ca
             raise RuntimeError("out of\nmemory")
         return run(trial, *args, **options)
 
-    options = {**SMALL, "seeds": 1, "quiet": False, "out": tmp_path}
+    options = {**ONE_SEED, "quiet": False, "out": tmp_path}
     with monkeypatch.context() as patch:
         patch.setattr(module, "run_trial", fail)
         found = compare(tiny, **options)
@@ -134,20 +162,20 @@ def test_an_interruption_leaves_a_report(tiny, tmp_path, monkeypatch):
 
     def interrupted(trial, *args, **options):
         calls.append(trial)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise Interrupted("interrupted after 0 epochs")
         return run(trial, *args, **options)
 
     monkeypatch.setattr(module, "run_trial", interrupted)
-    with pytest.raises(Interrupted, match=r"2 of 6 trials are done; the same command goes on in"):
-        compare(tiny, out=tmp_path, **SMALL)
+    with pytest.raises(Interrupted, match=r"1 of 3 trials are done; the same command goes on in"):
+        compare(tiny, out=tmp_path, **ONE_SEED)
     assert "dense" in (tmp_path / "report.md").read_text()
     monkeypatch.setattr(module, "run_trial", run)
-    assert len(compare(tiny, out=tmp_path, **SMALL).results) == 6
+    assert len(compare(tiny, out=tmp_path, **ONE_SEED).results) == 3
 
 
 def test_a_folder_that_a_kill_left_without_a_recipe_is_begun_anew(tiny, tmp_path):
-    options = {**SMALL, "kinds": ["dense"], "seeds": 1, "out": tmp_path}
+    options = {**ONE_SEED, "kinds": ["dense"], "out": tmp_path}
     name = next(iter(accuracies(compare(tiny, **options))))
     folder = tmp_path / "trials" / name
     for path in folder.iterdir():
@@ -173,7 +201,7 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
 
 
 def test_a_damaged_result_is_named(tiny, tmp_path):
-    options = {**SMALL, "kinds": ["dense"], "seeds": 1, "out": tmp_path}
+    options = {**ONE_SEED, "kinds": ["dense"], "out": tmp_path}
     name = next(iter(accuracies(compare(tiny, **options))))
     (tmp_path / "trials" / name / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"result\.json is no result of a training run"):

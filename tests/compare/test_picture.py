@@ -8,11 +8,11 @@ from xnets.compare._picture import draw_tradeoff
 from xnets.compare._summary import Point
 
 
-def point(kind, compression, macs, accuracy, block=(1, 1), std=0.01):
+def point(kind, compression, macs, accuracy, block=(1, 1), std=0.01, **more):
     return Point(
         label=f"{kind} {compression}", kind=kind, compression=compression, block_out=block[0],
         block_in=block[1], seeds=3, accuracy=accuracy, accuracy_std=std, macs=macs, params=1,
-        bytes=4, layers=3, expander_layers=1, seconds=1.0,
+        bytes=4, layers=3, expander_layers=1, seconds=1.0, **more,
     )  # fmt: skip
 
 
@@ -56,6 +56,19 @@ def test_a_line_a_kind_with_error_bars(drawn):
     assert (low, high) == pytest.approx((88, 92))
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.texts] == ["C = 4", "C = 2"]
+
+
+def test_time_is_beside_the_macs_where_all_were_timed(drawn):
+    points = [
+        point("dense", 1, 1000, 0.95, forward_ms=8.0),
+        point("grouped", 4, 250, 0.80, forward_ms=3.0),
+        point("grouped", 2, 500, 0.85, forward_ms=2.0),
+    ]
+    macs, time = drawn(points).figure.axes
+    assert list(time.containers[0].lines[0].get_xdata()) == [3, 2]  # in the order of MACs
+    assert list(time.containers[0].lines[0].get_ydata()) == [80, 85]
+    assert macs.get_xlabel() != time.get_xlabel()
+    assert len(drawn([*points, point("grouped", 8, 125, 0.7)]).figure.axes) == 1
 
 
 def test_a_single_network(drawn):

@@ -9,6 +9,7 @@ from scipy import stats
 
 from xnets.compare import difference, list_trials
 from xnets.compare._report import format_points
+from xnets.compare._rows import trial_row
 from xnets.compare._summary import summarize
 from xnets.train import Result, Size
 
@@ -31,10 +32,12 @@ def points(tiny, accuracies, **options):
         tiny, ["dense", "grouped", "expander"], [4, 8], seeds=seeds,
         blocks=[(1, 1), (4, 1)], **options,
     )  # fmt: skip
-    results = [
-        (t, result(t, accuracies[t.label][t.recipe.seed])) for t in trials if t.label in accuracies
+    rows = [
+        trial_row(t, result(t, accuracies[t.label][t.recipe.seed]))
+        for t in trials
+        if t.label in accuracies
     ]
-    return {point.label: point for point in summarize(results)}
+    return {point.label: point for point in summarize(rows)}
 
 
 def test_mean_spread_and_difference(tiny):

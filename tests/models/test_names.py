@@ -77,6 +77,8 @@ def test_typos_get_suggestions():
         create_model("DenseNet-BC-40")
     with pytest.raises(TypeError, match=r"unknown argument of model 'ResNet-18': 'depth'"):
         create_model("ResNet-18", depth=34)
+    with pytest.raises(TypeError, match=r"`thin_transitions` \(='no'\) must be True or False"):
+        create_model("X-DenseNet-BC-2-40-24", thin_transitions="no")
 
 
 def patterns(model):
@@ -115,11 +117,10 @@ def test_networks_learn(name, options):
 
 
 @pytest.mark.parametrize("name", ["AlexNet", "X-AlexNet-2", "X-DenseNet-BC-2-121", "VGG16"])
-@pytest.mark.parametrize("in_channels", [1, 3])
-def test_shapes(name, in_channels):
+def test_shapes(name):
     with torch.device("meta"):
-        model = create_model(name, in_channels=in_channels, num_classes=7)
-        assert model(torch.empty(2, in_channels, 64, 64)).shape == (2, 7)
+        model = create_model(name, in_channels=1, num_classes=7)
+        assert model(torch.empty(2, 1, 64, 64)).shape == (2, 7)
 
 
 def dense_layers(name, **options):

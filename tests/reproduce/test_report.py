@@ -147,7 +147,8 @@ def test_the_command_prints_and_writes(invoke, tmp_path):
     assert "1.15M" in shown
     assert "xnets train cifar10-X-VGG16-2" in shown
     assert "ResNet" not in shown
-    result = invoke("--csv", "a.csv", "--markdown", "a.md", "--html", "a.html", "--json")
+    assert invoke("table-2", "--html", "a.html").exit_code == 0
+    result = invoke("--csv", "a.csv", "--markdown", "a.md", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
@@ -172,6 +173,8 @@ def test_a_users_error_is_one_line(invoke):
     result = invoke("table-9")
     assert result.exit_code == 2
     assert result.stderr.startswith("xnets: error: unknown table 'table-9'; did you mean")
+    result = invoke("--runs", "nowhere")
+    assert result.stderr == "xnets: error: --runs (=nowhere) must be a folder\n"
     result = invoke("--html", "no/such/folder.html")
     assert result.exit_code == 2
     assert result.stderr == "xnets: error: No such file or directory: no/such/folder.html\n"

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from typer.main import get_command
 
+from xnets.cli import app
 from xnets.models import parse_name
 from xnets.reproduce import TABLES, get_table, list_tables
 from xnets.reproduce._counts import COUNTS
@@ -11,7 +13,6 @@ from xnets.reproduce._recount import recount
 from xnets.reproduce._rows import settings
 from xnets.reproduce._runs import network_key
 from xnets.reproduce.report import TOLERANCE, make_report
-from xnets.train import get_recipe, list_recipes
 
 ROWS = [(table, row) for table in TABLES for row in table.rows]
 NETWORKS = {(row.model, row.dataset, settings(row.model_args)): row for _, row in ROWS if row.model}
@@ -88,21 +89,36 @@ def test_every_network_has_a_name_of_the_paper_and_a_command():
             continue
         assert parse_name(row.model)
         assert re.fullmatch(
-            rf"xnets train {row.dataset}-{re.escape(row.model)}( --set [a-z_]+=\w+)*",
+            rf"xnets train {row.dataset}-{re.escape(row.model)}( --set [a-z_]+=\w+)*"
+            rf"{' --data-dir ~/imagenet' if row.dataset == 'imagenet' else ''}",
             row.command,
         )
     (variant,) = {row.command for _, row in ROWS if row.model == "X-DenseNet-BC-16-70-60"}
     assert variant.endswith(" --set thin_transitions=False")
 
 
-@pytest.mark.skipif(
-    "cifar10-VGG16" not in list_recipes(), reason="the paper's recipes are not registered"
-)
-def test_the_commands_recipe_trains_the_network_of_the_row():
-    for _, row in ROWS:
-        if row.model is not None:
-            recipe = get_recipe(row.command.split()[2])
-            args = {**recipe.model_args, **row.model_args}
-            assert network_key(
-                recipe.model, recipe.dataset, args, recipe.compression, recipe.family
-            ) == network_key(row.model, row.dataset, row.model_args, None, None)
+def test_every_command_trains_the_network_of_its_row(monkeypatch):
+    trained = []
+
+    class Read(Exception):  # noqa: N818
+        """The command line was understood."""
+
+    def train(recipe, **options):
+        trained.append((recipe, options))
+        raise Read
+
+    monkeypatch.setattr("xnets._train_command.run_recipe", train)
+    xnets = get_command(app)
+    rows = {row.command: row for _, row in ROWS if row.model is not None}
+    for command, row in rows.items():
+        name, *args = command.split()
+        assert name == "xnets"
+        with pytest.raises(Read):
+            xnets.main(args, standalone_mode=False)
+        recipe, options = trained.pop()
+        assert (options["data_dir"] is not None) == (row.dataset == "imagenet")
+        assert recipe.name == f"{row.dataset}-{row.model}"
+        assert network_key(
+            recipe.model, recipe.dataset, recipe.model_args, recipe.compression, recipe.family
+        ) == network_key(row.model, row.dataset, row.model_args, None, None)
+    assert sum("--set" in command for command in rows) == 9

@@ -75,5 +75,10 @@ def test_blocks_so_large_that_each_reads_one_only_add_images_up():
 
 
 @pytest.mark.parametrize("kind", ["random", "biregular", "shuffled"])
+def test_at_degree_1_no_graph_joins_anything(kind):
+    assert interaction(kind, 32) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["random", "biregular", "shuffled"])
 def test_a_connected_network_joins_them(kind):
     assert interaction(kind, 4) > 0.1

@@ -81,16 +81,22 @@ def same(one, two):
     return values == others and all(torch.equal(weights[k], other_weights[k]) for k in weights)
 
 
-@pytest.mark.parametrize("last", [1, 2], ids=["half way", "all epochs done"])
+MIXED = {"accumulate": 2, "precision": "bf16-mixed", "optimizer": "sgd", "nesterov": True}
+DROPOUT = {"model": "alexnet-like", "schedule": "cosine"}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "last"),  # of three epochs: killed half way, or when all were done
     [
-        {},
-        {"ema": 0.9},
-        {"accumulate": 2, "precision": "bf16-mixed", "optimizer": "sgd", "nesterov": True},
-        {"model": "alexnet-like", "schedule": "cosine"},
+        pytest.param({"ema": 0.9}, 2, id="average, all done"),
+        pytest.param({**MIXED, "ema": 0.9}, 1, id="mixed precision in pieces, half way"),
+        pytest.param(DROPOUT, 1, id="dropout, half way"),
+        pytest.param({}, 1, id="plain, half way", marks=pytest.mark.slow),
+        pytest.param({}, 2, id="plain, all done", marks=pytest.mark.slow),
+        pytest.param({"ema": 0.9}, 1, id="average, half way", marks=pytest.mark.slow),
+        pytest.param(MIXED, 2, id="mixed precision, all done", marks=pytest.mark.slow),
+        pytest.param(DROPOUT, 2, id="dropout, all done", marks=pytest.mark.slow),
     ],
-    ids=["plain", "average", "mixed precision in pieces", "dropout"],
 )
 def test_a_resumed_run_ends_as_an_undisturbed_one(changes, last, tiny, tmp_path, monkeypatch):
     if changes.get("model") == "alexnet-like":
@@ -283,6 +289,7 @@ def test_a_full_disk_while_training_names_the_file(tiny, tmp_path, monkeypatch):
     train(tiny, out=tmp_path, resume="auto", quiet=True)  # there is room again
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the superuser mounts"
 )

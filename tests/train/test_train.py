@@ -202,7 +202,6 @@ def test_a_path_that_is_not_utf8_is_refused(tiny, tmp_path):
         ),
         ({"block": (5, 5)}, {}, r"no layer of model 'convnet' can be thinned so: `block`"),
         ({"compression": 1000}, {}, r"can be thinned so: too small"),
-        ({"model_args": {"deep": 3}}, {}, r"unknown argument of model 'convnet': 'deep'"),
         ({"model_args": {"width": -3}}, {}, r"`width` \(=-3\) must be an integer of at least 1"),
     ],
 )

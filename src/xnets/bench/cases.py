@@ -123,11 +123,12 @@ def read_shapes(text: str) -> list[Shape]:
     return list(dict.fromkeys(shapes))
 
 
-def read_blocks(text: str) -> list[tuple[int, int]]:
+def read_blocks(text: str, name: str = "`blocks`") -> list[tuple[int, int]]:
     """Read blocks, as 1x1,4x1.
 
     Args:
         text: OUTxIN, with commas between.
+        name: What the user calls it.
 
     Returns:
         (b_out, b_in) of each.
@@ -141,7 +142,7 @@ def read_blocks(text: str) -> list[tuple[int, int]]:
     """
     found = [re.fullmatch(r"\s*([1-9]\d*)x([1-9]\d*)\s*", part) for part in text.split(",")]
     if not all(found):
-        raise UserError(f"`blocks` (={text}) must be sides OUTxIN, as 1x1,4x1")
+        raise UserError(f"{name} (={text}) must be sides OUTxIN, as 1x1,4x1")
     return list(dict.fromkeys((int(m[1]), int(m[2])) for m in found if m))
 
 

@@ -6,15 +6,18 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xnets._errors import UserError
+from xnets.bench.timer import Timing
 from xnets.compare._execute import FAILURE, describe, find_result, note_failure, run_trial
 from xnets.compare._ray import run_on_ray
 from xnets.compare._report import format_points, write_report
+from xnets.compare._rows import TrialRow, check_row, read_rows, trial_row
 from xnets.compare._summary import Point, summarize
+from xnets.compare._time import first_of_each, time_networks
 from xnets.compare._trials import SINGLE, Trial, list_trials
 from xnets.train import Interrupted, Recipe, Result, load_dataset
 from xnets.train._distributed import find_world
@@ -31,19 +34,23 @@ class Comparison:
     Args:
         recipe: What was compared in kind, compression, block and seed.
         folder: Where its report and the runs are.
-        results: Every finished trial.
-        failures: What went wrong with the others, by their names.
+        results: Every trial finished in this folder.
+        failures: What went wrong with others, by their names.
+        rows: Every finished trial, also those known from elsewhere.
+        times: Of a forward pass of each network, by its label, where they were measured.
     """
 
     recipe: Recipe
     folder: Path
     results: list[tuple[Trial, Result]]
     failures: dict[str, str]
+    rows: list[TrialRow]
+    times: dict[str, Timing] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Point]:
         """Each network over its seeds."""
-        return summarize(self.results)
+        return summarize(self.rows, self.times)
 
     def __str__(self) -> str:
         return format_points(self.points)
@@ -66,10 +73,12 @@ def compare(
     blocks: Sequence[tuple[int, int]] = (SINGLE,),
     seeds: int = 3,
     out: str | os.PathLike[str] | None = None,
+    known: Sequence[str | os.PathLike[str]] = (),
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     workers: int | None = None,
     ray: str | None = None,
+    timed: bool = True,
     quiet: bool = False,
     command: str | None = None,
 ) -> Comparison:
@@ -88,11 +97,15 @@ def compare(
         blocks: (b_out, b_in) of the graphs, of all kinds but "dense" and "grouped".
         seeds: How many of each network.
         out: The folder; comparisons/NAME by default. It may hold other trials of earlier calls.
+        known: The trials.csv of other comparisons, from another machine or an older folder. What
+            they hold is not trained, and is in the report as it stands there.
         data_dir: Where the data set's files are.
         device: "auto" takes a GPU if there is one; "cpu" or "cuda".
         workers: Processes that read images from folders.
         ray: Address of a Ray cluster to train on, "local" for one on this machine; by default
             trials run here, one after another.
+        timed: Whether to time a forward pass of each network at the end, all in turns; never with
+            `ray`, whose machines may be others.
         quiet: Whether to show no progress on standard error.
         command: Recorded in the results.
 
@@ -100,8 +113,8 @@ def compare(
         The results, also those of earlier calls.
 
     Raises:
-        ValueError: If an argument is unknown or out of range, the data is missing, the folder
-            cannot be written or is in use, or Ray cannot be reached.
+        ValueError: If an argument is unknown or out of range, the data is missing, a file of
+            `known` is none, the folder cannot be written or is in use, or Ray cannot be reached.
         KeyboardInterrupt: On Ctrl-C. The report of what is finished is written.
 
     Examples:
@@ -117,6 +130,7 @@ def compare(
     """
     data = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
     trials = list_trials(recipe, kinds, compressions, blocks=blocks, seeds=seeds, data=data)
+    rows = _known_rows(known, trials)
     folder = Path("comparisons") / recipe.name if out is None else Path(out)
     if find_world().size > 1:
         raise UserError(
@@ -124,8 +138,8 @@ def compare(
             "and name a Ray cluster by `ray` to use several machines or GPUs"
         )
     if ray is None:
-        choose_device(device)
-        load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)
+        target = choose_device(device)
+        dataset = load_dataset(recipe.dataset, data_dir, image_size=recipe.image_size)
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
     options = {"data_dir": data, "device": device, "workers": workers, "command": command}
@@ -134,15 +148,17 @@ def compare(
         pending = []
         for trial in trials:
             found = find_result(_folder_of(trial, folder))
-            if found is None:
-                pending.append(trial)
-            else:
+            if found is not None:
                 results[trial.name] = found
-        progress.skip(len(results), folder)
+                rows[trial.name] = trial_row(trial, found)
+            elif trial.name not in rows:
+                pending.append(trial)
+        progress.skip(len(rows), folder)
         try:
             for trial, outcome in _run(pending, folder, ray, options):
                 if isinstance(outcome, Result):
                     results[trial.name] = outcome
+                    rows[trial.name] = trial_row(trial, outcome)
                     (_folder_of(trial, folder) / FAILURE).unlink(missing_ok=True)
                     progress.say(trial, f"{outcome.test_accuracy:.2%}  {outcome.seconds:.0f} s")
                 else:
@@ -151,13 +167,19 @@ def compare(
                     progress.say(trial, f"failed: {failures[trial.name]}")
         except KeyboardInterrupt as error:
             raise Interrupted(
-                f"interrupted: {len(results)} of {len(trials)} trials are done; the same command "
+                f"interrupted: {len(rows)} of {len(trials)} trials are done; the same command "
                 f"goes on in {folder}"
             ) from error
         finally:
             done = [(t, results[t.name]) for t in trials if t.name in results]
-            comparison = Comparison(recipe, folder, done, failures)
-            write_report(recipe, comparison.results, failures, folder)
+            finished = [rows[t.name] for t in trials if t.name in rows]
+            comparison = Comparison(recipe, folder, done, failures, finished)
+            write_report(recipe, finished, {}, failures, folder)
+        if timed and ray is None and finished:
+            progress.say_that(f"timing {len(comparison.points)} networks")
+            times = time_networks(first_of_each(trials, rows), dataset, target)
+            comparison = replace(comparison, times=times)
+            write_report(recipe, finished, times, failures, folder)
     return comparison
 
 
@@ -174,6 +196,20 @@ def _run(
         except Exception as error:  # whatever it is, it must not stop the other trials
             outcome = error
         yield trial, outcome
+
+
+def _known_rows(
+    files: Sequence[str | os.PathLike[str]], trials: Sequence[Trial]
+) -> dict[str, TrialRow]:
+    """The rows of files that are about some of the trials."""
+    rows: dict[str, TrialRow] = {}
+    for path in files:
+        theirs = read_rows(path)
+        for trial in trials:
+            if trial.name in theirs:
+                check_row(theirs[trial.name], trial, path)
+                rows[trial.name] = theirs[trial.name]
+    return rows
 
 
 def _folder_of(trial: Trial, folder: Path) -> Path:
@@ -215,6 +251,9 @@ class _Progress:
         self._done += 1
         place = f"{self._done:>{len(str(self._total))}}/{self._total}"
         self._print(f"{place}  {trial.label}, seed {trial.recipe.seed}  {outcome}")
+
+    def say_that(self, line: str) -> None:
+        self._print(line)
 
     def _print(self, line: str) -> None:
         if not self._quiet:

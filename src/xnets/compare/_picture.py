@@ -23,7 +23,7 @@ _APART = 1.012  # neighbouring lines are moved by this factor, so that their bar
 
 
 def draw_tradeoff(points: Sequence[Point], path: Path, *, title: str) -> None:
-    """Draw mean accuracies and standard deviations against MACs.
+    """Draw mean accuracies and standard deviations against MACs, and against time if measured.
 
     Args:
         points: Of one comparison.
@@ -33,32 +33,17 @@ def draw_tradeoff(points: Sequence[Point], path: Path, *, title: str) -> None:
     # Without pyplot there is no global figure, and no window system is asked for.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 5), layout="constrained")
-    axes = figure.subplots()
-    lines: dict[tuple[str, tuple[int, int]], list[Point]] = {}
-    for point in points:
-        if point.kind != DENSE:
-            lines.setdefault((point.kind, (point.block_out, point.block_in)), []).append(point)
-    kinds = list(dict.fromkeys(kind for kind, _ in lines))
-    blocks = sorted({block for _, block in lines})
-    for i, ((kind, block), own) in enumerate(lines.items()):
-        colour, marker = _STYLES.get(kind, (_MORE[kinds.index(kind) % len(_MORE)], "^"))
-        label = kind if block == SINGLE else f"{kind}, block {block[0]} x {block[1]}"
-        shift = _APART ** (i - (len(lines) - 1) / 2)
-        style = _LINES[blocks.index(block) % len(_LINES)]
-        _line(axes, own, label, color=colour, marker=marker, shift=shift, linestyle=style)
-    for point in points:
-        if point.kind == DENSE:
-            axes.axhline(100 * point.accuracy, color="0.6", linewidth=0.8, linestyle=(0, (6, 4)))
-            _line(axes, [point], DENSE, color="black", marker="*", shift=1, markersize=10)
-    _name_compressions(axes, [point for point in points if point.kind != DENSE])
-    axes.set_xscale("log")
-    axes.margins(x=0.08)
-    _ticks(axes)
-    axes.set_xlabel("multiply-accumulate operations for one image")
-    axes.set_ylabel("test accuracy in %")
-    axes.grid(color="0.92")
-    figure.legend(loc="outside right center", frameon=False)
+    timed = all(point.forward_ms for point in points)
+    figure = Figure(figsize=(13 if timed else 8.4, 5), layout="constrained")
+    first, *more = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
+    _draw(first, points, "macs")
+    _name_compressions(first, [point for point in points if point.kind != DENSE])
+    first.set_xlabel("multiply-accumulate operations for one image")
+    first.set_ylabel("test accuracy in %")
+    for axes in more:
+        _draw(axes, points, "forward_ms")
+        axes.set_xlabel("a forward pass of 16 images in ms, all networks in turns")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.suptitle(title, fontsize="medium")
     seeds = sorted({point.seeds for point in points})
     several = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
@@ -71,10 +56,37 @@ def draw_tradeoff(points: Sequence[Point], path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _line(axes: Any, points: Sequence[Point], label: str, *, shift: float, **style: Any) -> None:
+def _draw(axes: Any, points: Sequence[Point], cost: str) -> None:
+    """Draw the lines of all kinds, against one field of the points."""
+    lines: dict[tuple[str, tuple[int, int]], list[Point]] = {}
+    for point in points:
+        if point.kind != DENSE:
+            lines.setdefault((point.kind, (point.block_out, point.block_in)), []).append(point)
+    kinds = list(dict.fromkeys(kind for kind, _ in lines))
+    blocks = sorted({block for _, block in lines})
+    for i, ((kind, block), own) in enumerate(lines.items()):
+        colour, marker = _STYLES.get(kind, (_MORE[kinds.index(kind) % len(_MORE)], "^"))
+        label = kind if block == SINGLE else f"{kind}, block {block[0]} x {block[1]}"
+        shift = _APART ** (i - (len(lines) - 1) / 2)
+        style = _LINES[blocks.index(block) % len(_LINES)]
+        _line(axes, own, label, cost, color=colour, marker=marker, shift=shift, linestyle=style)
+    for point in points:
+        if point.kind == DENSE:
+            axes.axhline(100 * point.accuracy, color="0.6", linewidth=0.8, linestyle=(0, (6, 4)))
+            _line(axes, [point], DENSE, cost, color="black", marker="*", shift=1, markersize=10)
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    _ticks(axes)
+    axes.grid(color="0.92")
+
+
+def _line(
+    axes: Any, points: Sequence[Point], label: str, cost: str, *, shift: float, **style: Any
+) -> None:
     ordered = sorted(points, key=lambda point: point.macs)
+    shift = shift if cost == "macs" else 1.0  # measured costs lie apart by themselves
     axes.errorbar(
-        [shift * point.macs for point in ordered],
+        [shift * getattr(point, cost) for point in ordered],
         [100 * point.accuracy for point in ordered],
         yerr=[100 * (point.accuracy_std or 0) for point in ordered],
         **{"markersize": 5, "linewidth": 1.4, "elinewidth": 1, "capsize": 2.5, **style},

@@ -8,28 +8,31 @@ from typing import Any
 
 from xnets._table import format_table
 from xnets.bench._output import write_rows
+from xnets.bench.timer import Timing
 from xnets.compare._picture import draw_tradeoff
-from xnets.compare._summary import Point, summarize, trial_row
-from xnets.compare._trials import Trial
-from xnets.train import Recipe, Result
+from xnets.compare._rows import TrialRow
+from xnets.compare._summary import Point, summarize
+from xnets.train import Recipe
 from xnets.train._files import replacing
 
 PICTURE = "tradeoff.png"
 _HEADER = (
-    "network", "accuracy in %", "seeds", "MACs", "parameters", "thinned layers", "seconds",
-    "difference in points [95 %]",
+    "network", "accuracy in %", "seeds", "MACs", "parameters", "thinned layers", "forward in ms",
+    "trained in s", "difference in points [95 %]",
 )  # fmt: skip
 _NOTES = """\
 Accuracy: mean and standard deviation over the seeds, on the test set after the last epoch.
 Difference: of the means, with Welch's 95 % interval; one that holds 0 shows no difference, and one
-in twenty leaves 0 out by chance. Seconds: of training, on whatever else the machine was doing;
-speed is what `xnets bench` measures.
+in twenty leaves 0 out by chance. Forward: median time of a pass of 16 images, all networks in turns
+on one machine, quartiles in points.csv; `xnets bench models` measures more closely. Trained: on
+whatever machine, and whatever else it was doing.
 """
 
 
 def write_report(
     recipe: Recipe,
-    results: Sequence[tuple[Trial, Result]],
+    rows: Sequence[TrialRow],
+    times: Mapping[str, Timing],
     failures: Mapping[str, str],
     folder: Path,
 ) -> None:
@@ -37,18 +40,18 @@ def write_report(
 
     Args:
         recipe: What was compared.
-        results: The finished trials; if there are none, nothing is written.
+        rows: The finished trials; if there are none, nothing is written.
+        times: Of a forward pass of each network, by its label, where they were measured.
         failures: What went wrong with others.
         folder: Where to.
     """
-    if not results:
+    if not rows:
         return
-    points = summarize(results)
-    trials = [trial_row(*pair) for pair in results]
-    tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": trials}
-    for name, rows in tables.items():
+    points = summarize(rows, times)
+    tables: dict[str, Sequence[Any]] = {"points.csv": points, "trials.csv": rows}
+    for name, table in tables.items():
         with replacing(folder / name) as temporary:
-            write_rows(rows, temporary)
+            write_rows(table, temporary)
     with replacing(folder / PICTURE) as temporary:
         draw_tradeoff(points, temporary, title=_title(recipe).replace(": ", "\n", 1))
     with replacing(folder / "report.md") as temporary:
@@ -57,7 +60,7 @@ def write_report(
 
 def format_points(points: Sequence[Point]) -> str:
     """Return the table as plain text."""
-    return format_table(_HEADER, [_cells(point) for point in points], right="lrrrrrrl")
+    return format_table(_HEADER, [_cells(point) for point in points], right="lrrrrrrrl")
 
 
 def _markdown(recipe: Recipe, points: Sequence[Point], failures: Mapping[str, str]) -> str:
@@ -86,6 +89,7 @@ def _cells(point: Point) -> list[str]:
         f"{point.macs:,}",
         f"{point.params:,}",
         f"{point.expander_layers} of {point.layers}",
+        "" if point.forward_ms is None else f"{point.forward_ms:.3g}",
         f"{point.seconds:.0f}",
         _difference(point),
     ]

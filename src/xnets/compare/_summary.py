@@ -3,52 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from xnets.compare._trials import DENSE, SINGLE, Trial
-from xnets.train import Result
-from xnets.train._result import installed_versions
+from xnets.bench.timer import Timing
+from xnets.compare._rows import TrialRow
+from xnets.compare._trials import DENSE, SINGLE
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRow:
-    """A row of trials.csv: one finished trial.
-
-    Args:
-        trial: The name of its folder.
-        kind: As in `list_kinds`.
-        compression: As asked; 1 if dense.
-        block_out: Outputs that share an edge.
-        block_in: Inputs that do.
-        seed: Of graphs, weights and data order.
-        test_accuracy: Correct share of the test set.
-        macs: Multiply-accumulate operations for one image.
-        params: Trained numbers.
-        bytes: Of parameters and buffers.
-        layers: Layers with weights.
-        expander_layers: How many of them were thinned.
-        seconds: Of training, on whatever machine it was.
-        torch: Version.
-    """
-
-    trial: str
-    kind: str
-    compression: float
-    block_out: int
-    block_in: int
-    seed: int
-    test_accuracy: float
-    macs: int
-    params: int
-    bytes: int
-    layers: int
-    expander_layers: int
-    seconds: float
-    torch: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +49,10 @@ class Point:
         layers: Layers with weights.
         expander_layers: How many of them were thinned.
         seconds: Mean time of training, on whatever machine it was.
+        forward_ms: Median time of a forward pass of 16 images in milliseconds, measured in turns
+            with all other networks on one machine; None if it was not measured.
+        forward_low: First quartile of that.
+        forward_high: Third quartile.
         against: What `difference` is from: the grouped network of equal compression; in blocks,
             the same kind without; empty if that was not trained.
         difference: Of the mean accuracies.
@@ -107,6 +74,9 @@ class Point:
     layers: int
     expander_layers: int
     seconds: float
+    forward_ms: float | None = None
+    forward_low: float | None = None
+    forward_high: float | None = None
     against: str = ""
     difference: float | None = None
     difference_low: float | None = None
@@ -116,52 +86,39 @@ class Point:
 Key = tuple[str, float, tuple[int, int]]
 
 
-def trial_row(trial: Trial, result: Result) -> TrialRow:
-    """Return the row of a finished trial."""
-    return TrialRow(
-        trial=trial.name,
-        kind=trial.kind,
-        compression=trial.compression,
-        block_out=trial.block[0],
-        block_in=trial.block[1],
-        seed=trial.recipe.seed,
-        test_accuracy=result.test_accuracy,
-        macs=result.size.macs,
-        params=result.size.params,
-        bytes=result.size.bytes,
-        layers=result.size.layers,
-        expander_layers=result.size.expander_layers,
-        seconds=result.seconds,
-        torch=(result.versions or installed_versions())["torch"],
-    )
-
-
-def summarize(results: Sequence[tuple[Trial, Result]]) -> list[Point]:
+def summarize(rows: Sequence[TrialRow], times: Mapping[str, Timing] | None = None) -> list[Point]:
     """Put the seeds of each network together.
 
     Args:
-        results: The finished trials.
+        rows: The finished trials.
+        times: Of a forward pass of each network, by its label.
 
     Returns:
         A point for each network, in the order in which they first come.
     """
-    groups: dict[Key, list[tuple[Trial, Result]]] = {}
-    for trial, result in results:
-        groups.setdefault((trial.kind, trial.compression, trial.block), []).append((trial, result))
-    accuracies = {key: [r.test_accuracy for _, r in own] for key, own in groups.items()}
-    return [_point(key, own, accuracies) for key, own in groups.items()]
+    groups: dict[Key, list[TrialRow]] = {}
+    for row in rows:
+        groups.setdefault((row.kind, row.compression, row.block), []).append(row)
+    accuracies = {key: [row.test_accuracy for row in own] for key, own in groups.items()}
+    points = [_point(key, own, accuracies) for key, own in groups.items()]
+    return [_timed(point, (times or {}).get(point.label)) for point in points]
 
 
-def _point(key: Key, own: list[tuple[Trial, Result]], accuracies: dict[Key, list[float]]) -> Point:
+def _timed(point: Point, time: Timing | None) -> Point:
+    if time is None:
+        return point
+    return replace(point, forward_ms=time.median, forward_low=time.low, forward_high=time.high)
+
+
+def _point(key: Key, own: list[TrialRow], accuracies: dict[Key, list[float]]) -> Point:
     kind, compression, block = key
-    sizes = [result.size for _, result in own]
     against = "grouped" if block == SINGLE else f"{kind}, single edges"
     other = ("grouped" if block == SINGLE else kind, compression, SINGLE)
     found = None
     if kind != DENSE and other != key and other in accuracies:
         found = difference(accuracies[key], accuracies[other])
     return Point(
-        label=own[0][0].label,
+        label=own[0].label,
         kind=kind,
         compression=compression,
         block_out=block[0],
@@ -169,12 +126,12 @@ def _point(key: Key, own: list[tuple[Trial, Result]], accuracies: dict[Key, list
         seeds=len(own),
         accuracy=fmean(accuracies[key]),
         accuracy_std=stdev(accuracies[key]) if len(own) > 1 else None,
-        macs=round(fmean(size.macs for size in sizes)),
-        params=round(fmean(size.params for size in sizes)),
-        bytes=round(fmean(size.bytes for size in sizes)),
-        layers=sizes[0].layers,
-        expander_layers=sizes[0].expander_layers,
-        seconds=fmean(result.seconds for _, result in own),
+        macs=round(fmean(row.macs for row in own)),
+        params=round(fmean(row.params for row in own)),
+        bytes=round(fmean(row.bytes for row in own)),
+        layers=own[0].layers,
+        expander_layers=own[0].expander_layers,
+        seconds=fmean(row.seconds for row in own),
         against=against if found else "",
         difference=found.mean if found else None,
         difference_low=found.low if found else None,

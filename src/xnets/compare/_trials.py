@@ -50,12 +50,7 @@ class Trial:
     @property
     def label(self) -> str:
         """What it is, but for the seed, in words."""
-        if self.kind == DENSE:
-            return self.kind
-        words = [self.kind, f"{self.recipe.compression:g}"]
-        if self.block != SINGLE:
-            words.append(f"block {self.block[0]}x{self.block[1]}")
-        return " ".join(words)
+        return label_of(self.kind, self.compression, self.block)
 
     @property
     def compression(self) -> float:
@@ -78,6 +73,19 @@ class Trial:
         }
         text = json.dumps([values, self.data], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def label_of(kind: str, compression: float, block: tuple[int, int]) -> str:
+    """Say in words what a network is.
+
+    Examples:
+        >>> label_of("dense", 1, (1, 1)), label_of("expander", 8, (4, 1))
+        ('dense', 'expander 8 block 4x1')
+    """
+    if kind == DENSE:
+        return kind
+    words = f"{kind} {compression:g}"
+    return words if block == SINGLE else f"{words} block {block[0]}x{block[1]}"
 
 
 def list_kinds() -> list[str]:

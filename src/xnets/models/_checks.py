@@ -24,6 +24,25 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"`{name}` (={size!r}) must be an integer of at least 1")
 
 
+def check_bool(name: str, value: object) -> None:
+    """Demand True or False: "no" and 0.5 would count as true.
+
+    Args:
+        name: The argument.
+        value: What it is.
+
+    Raises:
+        TypeError: If it is neither.
+
+    Examples:
+        >>> check_bool("released", "no")
+        Traceback (most recent call last):
+        TypeError: `released` (='no') must be True or False
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` (={value!r}) must be True or False")
+
+
 def check_one_of(name: str, value: object, known: Collection[object]) -> None:
     """Demand one of some values.
 

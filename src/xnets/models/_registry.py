@@ -13,6 +13,7 @@ from torch import nn
 
 from xnets._suggest import unknown_name
 from xnets.convert import ConversionReport
+from xnets.models._checks import check_bool
 from xnets.models._names import PAPER_NAMES, ModelName, parse_name
 from xnets.models._plan import Plan
 
@@ -108,7 +109,7 @@ def create_model(
 
     Raises:
         ValueError: If the name is unknown, or the layers cannot have such graphs.
-        TypeError: If the model takes no argument of such a name.
+        TypeError: If the model takes no argument of such a name, or a value is of a wrong type.
 
     Examples:
         >>> model = create_model("mlp", compression=4, num_classes=3, width=64)
@@ -121,9 +122,11 @@ def create_model(
     known = model_arguments(name)
     spec = _resolve(name)
     build, make_plan = _MODELS[spec.model]
-    for argument in model_args:
+    for argument, value in model_args.items():
         if argument not in known:
             raise TypeError(unknown_name(f"argument of model {name!r}:", argument, known))
+        if isinstance(known[argument], bool):
+            check_bool(argument, value)
     plan_args = {key: model_args.pop(key) for key in _parameters(make_plan) if key in model_args}
     plan = make_plan(**plan_args)
     if plan.compression and compression not in (None, 1):

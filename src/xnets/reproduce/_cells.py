@@ -103,7 +103,16 @@ def _mark(off: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    """At least one decimal, as is printed, and all that there are.
+
+    Examples:
+        >>> _percent(93.0), _percent(71.66), _percent(69.228)
+        ('93.0', '71.66', '69.228')
+    """
+    if value is None:
+        return ""
+    text = f"{value:g}"
+    return text if "." in text else f"{text}.0"
 
 
 def _printed(value: float | None) -> str:

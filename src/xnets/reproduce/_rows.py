@@ -55,7 +55,9 @@ class Row:
         if self.model is None:
             return None
         variants = "".join(f" --set {setting}" for setting in settings(self.model_args).split())
-        return f"xnets train {self.dataset}-{self.model}{variants}"
+        # CIFAR is downloaded; where ImageNet's images are, only the user knows.
+        folder = " --data-dir ~/imagenet" if self.dataset == "imagenet" else ""
+        return f"xnets train {self.dataset}-{self.model}{variants}{folder}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 from xnets._suggest import unknown_name
 from xnets.graphs import list_families
 from xnets.models import model_arguments
+from xnets.models._checks import check_bool
 from xnets.ops import list_backends
 from xnets.train.data import list_datasets
 from xnets.train.data._augment import FILLS
@@ -19,6 +20,7 @@ SCHEDULES = ("one-cycle", "cosine", "step")
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _MOST_THREADS = 1024
+OF_THE_DATA = ("in_channels", "num_classes", "image_size")  # arguments of a model that it gets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +31,8 @@ class Recipe:
         name: Names the recipe and the folder of its runs.
         dataset: One of `list_datasets()`.
         model: A name that `xnets.create_model` knows.
-        model_args: Arguments of the model, beside the data set's `in_channels`, `num_classes` and,
-            where the model has it, `image_size`.
+        model_args: Arguments of the model, but for `in_channels`, `num_classes` and `image_size`,
+            which are the data set's.
         compression: How many times fewer edges than dense; 1 trains the dense network, and None
             leaves it to the model, whose name may say it: "X-DenseNet-BC-2-40-24".
         family: How the graphs are drawn: one of `xnets.graphs.list_families()`; None leaves it to
@@ -108,7 +110,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check every value, so that a bad one fails before anything is loaded or written."""
-        model_arguments(self.model)  # raises if there is no such model
         for kind, name, known in (
             ("dataset", self.dataset, list_datasets()),
             ("family", self.family, [None, *list_families()]),
@@ -120,13 +121,15 @@ class Recipe:
         ):
             if name not in known:
                 raise ValueError(unknown_name(kind, str(name), [k for k in known if k is not None]))
-        object.__setattr__(self, "model_args", dict(self.model_args))
+        object.__setattr__(self, "model_args", self._checked_model_args())
         object.__setattr__(self, "block", _pair("block", self.block))
         object.__setattr__(self, "milestones", _fractions("milestones", self.milestones))
         for name, at_least in (
             ("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("shift", 0), ("seed", 0),
         ):  # fmt: skip
             _check_int(name, getattr(self, name), at_least)
+        for name in ("nesterov", "decay_all", "flip"):
+            check_bool(name, getattr(self, name))
         if self.seed >= 2**63:  # what torch.manual_seed takes
             raise ValueError(f"`seed` (={self.seed}) must be below 2^63")
         if self.threads is not None:
@@ -149,6 +152,20 @@ class Recipe:
         self._check_float("label_smoothing", lambda v: 0 <= v < 1, "at least 0 and below 1")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             raise ValueError("`nesterov` (=True) needs `optimizer` 'sgd' and a `momentum` above 0")
+
+    def _checked_model_args(self) -> dict[str, Any]:
+        if not isinstance(self.model_args, Mapping):
+            raise TypeError(f"`model_args` (={self.model_args!r}) must be a mapping")
+        known = model_arguments(self.model)
+        for name, value in self.model_args.items():
+            if name in OF_THE_DATA:
+                raise ValueError(f"`{name}` (={value!r}) of the model must be left to the data set")
+            if name not in known:
+                shown = model_settings(self.model)
+                raise TypeError(unknown_name(f"argument of model {self.model!r}:", name, shown))
+            if isinstance(known[name], bool):
+                check_bool(name, value)
+        return dict(self.model_args)
 
     def _check_float(self, name: str, good: Callable[[float], bool], demand: str) -> None:
         value = getattr(self, name)
@@ -192,6 +209,25 @@ class Recipe:
         return cls(**values)
 
 
+def model_settings(model: str) -> list[str]:
+    """The arguments of a model that a recipe decides, by name.
+
+    Args:
+        model: As in `create_model`.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: If there is no such model.
+
+    Examples:
+        >>> model_settings("X-MobileNet-0.5-8")
+        ['as_coded', 'thin_from']
+    """
+    return [name for name in model_arguments(model) if name not in OF_THE_DATA]
+
+
 def _pair(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"`{name}` (={value!r}) must be a pair of integers")
@@ -202,7 +238,7 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 
 def _fractions(name: str, values: Any) -> tuple[float, ...]:
     if not isinstance(values, (tuple, list)):
-        raise TypeError(f"`{name}` (={values!r}) must be a tuple of numbers")
+        raise TypeError(f"`{name}` (={values!r}) must be a tuple of numbers, as (0.5, 0.75)")
     good = all(isinstance(v, (int, float)) and 0 < v < 1 for v in values)
     if not good or list(values) != sorted(values):
         raise ValueError(f"`{name}` (={values}) must be rising numbers between 0 and 1")

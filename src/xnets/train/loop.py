@@ -149,7 +149,13 @@ def _build(recipe: Recipe, dataset: Dataset | FolderDataset) -> tuple[nn.Module,
     with asked_by_user():
         model = build_model(recipe, **data)
         dense = build_model(replace(recipe, compression=1), **data)
-    return model, measure(model, dataset), measure(dense, dataset)
+    try:
+        return model, measure(model, dataset), measure(dense, dataset)
+    except RuntimeError as error:  # the first time that the network sees an image
+        height, width = dataset.image_size
+        raise UserError(
+            f"the network {recipe.model} cannot take images of {height} x {width}: {error}"
+        ) from error
 
 
 def _fingerprint(model: nn.Module) -> str:

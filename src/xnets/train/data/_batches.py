@@ -134,9 +134,34 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-def batch_indices(
-    number: int, batch_size: int, generator: Generator, device: torch.device
-) -> Iterator[Tensor]:
-    """Shuffle the training images and cut them into batches; an incomplete last one is left out."""
-    order = torch.randperm(number, generator=generator, device=device)
-    yield from order.split(batch_size)[: number // batch_size]
+class TrainBatches:
+    """Shuffled batches of training images, wherever the images are; a data set's own class reads.
+
+    Args:
+        number: How many training images there are.
+        batch_size: Images a batch, in all processes together; an incomplete last one is left out.
+        seed: Of all that is random.
+        share: The part of each batch that this process computes.
+
+    Raises:
+        ValueError: If the batch is larger than the data, or cannot be shared out evenly.
+    """
+
+    def __init__(self, number: int, batch_size: int, seed: int, share: Share) -> None:
+        share.check(batch_size, number)
+        self._number = number
+        self._batch_size = batch_size
+        self._share = share
+        self.sampler = Epoch(seed)
+
+    def __len__(self) -> int:
+        return self._number // self._batch_size * self._share.pieces
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return images and labels of each piece of this process."""
+        raise NotImplementedError
+
+    def _indices(self, generator: Generator) -> Iterator[Tensor]:
+        """The images of each batch, for all processes."""
+        order = torch.randperm(self._number, generator=generator, device=generator.device)
+        yield from order.split(self._batch_size)[: self._number // self._batch_size]

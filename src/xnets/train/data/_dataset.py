@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xnets._errors import UserError
 from xnets.train.data._augment import center_crop
-from xnets.train.data._batches import Augmentation, Epoch, Share, batch_indices
+from xnets.train.data._batches import Augmentation, Share, TrainBatches
 
 TEST_BATCH = 1000  # images of a test batch, or fewer where they are large
 _TEST_PIXELS = 16 * 2**20  # of such a batch, channels counted
@@ -116,7 +116,7 @@ class Dataset:
         seed: int = 0,
         augment: Augmentation | None = None,
         share: Share | None = None,
-    ) -> TrainBatches:
+    ) -> MemoryTrainBatches:
         """Return the training batches, shuffled by the seed and the number of the pass.
 
         Args:
@@ -132,7 +132,9 @@ class Dataset:
         Raises:
             ValueError: If the batch is larger than the data, or cannot be shared out evenly.
         """
-        return TrainBatches(self, batch_size, seed, augment or Augmentation(), share or Share())
+        return MemoryTrainBatches(
+            self, batch_size, seed, augment or Augmentation(), share or Share()
+        )
 
     def test_batches(
         self, *, share: Share | None = None, ten_crop: bool = False
@@ -159,28 +161,21 @@ class Dataset:
         return TenCropBatches(self, indices)
 
 
-class TrainBatches:
+class MemoryTrainBatches(TrainBatches):
     """Iterates over shuffled, augmented, normalised batches; see `Dataset.train_batches`."""
 
     def __init__(
         self, data: Dataset, batch_size: int, seed: int, augment: Augmentation, share: Share
     ) -> None:
-        share.check(batch_size, data.num_train)
+        super().__init__(data.num_train, batch_size, seed, share)
         self._data = data
-        self._batch_size = batch_size
         self._augment = augment
-        self._share = share
-        self.sampler = Epoch(seed)
-
-    def __len__(self) -> int:
-        return self._data.num_train // self._batch_size * self._share.pieces
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         data, total = self._data, self._batch_size
-        device = data.train_images.device
-        generator = self.sampler.generator(device)
+        generator = self.sampler.generator(data.train_images.device)
         pieces = self._share.of(total)
-        for batch in batch_indices(data.num_train, total, generator, device):
+        for batch in self._indices(generator):
             state = generator.get_state()
             for piece in pieces:
                 generator.set_state(state)  # each piece takes its own part of the same numbers

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xnets._errors import UserError
-from xnets.train.data._batches import Augmentation, Epoch, Share, batch_indices, mix
+from xnets.train.data._batches import Augmentation, Share, TrainBatches, mix
 from xnets.train.data._images import Files, ImageError, class_folders, list_images, open_image
 
 # Of ImageNet, on the scale 0 to 255: what torchvision and the paper's runs use.
@@ -124,27 +124,21 @@ class FolderDataset:
             yield self.normalize(pixels), labels
 
 
-class FolderTrainBatches:
+class FolderTrainBatches(TrainBatches):
     """Iterates over shuffled, augmented, normalised batches; see `FolderDataset`."""
 
     def __init__(
         self, data: FolderDataset, batch_size: int, seed: int, flip: bool, share: Share
     ) -> None:
-        share.check(batch_size, data.num_train)
+        super().__init__(data.num_train, batch_size, seed, share)
         self._data = data
-        self._batch_size = batch_size
         self._seed = seed
         self._flip = flip
-        self._share = share
-        self.sampler = Epoch(seed)
-
-    def __len__(self) -> int:
-        return self._data.num_train // self._batch_size * self._share.pieces
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         data = self._data
-        order = batch_indices(data.num_train, self._batch_size, self.sampler.generator(_CPU), _CPU)
         pieces = self._share.of(self._batch_size)
+        order = self._indices(self.sampler.generator(_CPU))
         batches = [batch[piece].tolist() for batch in order for piece in pieces]
         seed = mix(self._seed, self.sampler.number)
         images = _Images(data.train, _train_transform(data.size, self._flip), seed=seed)

@@ -67,7 +67,10 @@ def load_dataset(
     """
     entry = _find(name)
     check_image_size(name, image_size)
-    return entry.load(None if data_dir is None else Path(data_dir), image_size)
+    data = entry.load(None if data_dir is None else Path(data_dir), image_size)
+    if data.num_classes < 2:
+        raise UserError(f"{name}: {data_dir} holds one class only; there must be two to tell apart")
+    return data
 
 
 def list_datasets() -> list[str]:
