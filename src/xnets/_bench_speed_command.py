@@ -58,7 +58,10 @@ def layers(
     ] = None,
     peers: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Some of grouped,csr,sparselab, or none; all that can by default."),
+        typer.Option(
+            help="Some of grouped,csr,sparselab, on a GPU compiled,bsr,2:4 too, or none; all that "
+            "can by default."
+        ),
     ] = None,
     seconds: Seconds = None,
     device: Device = "cpu",
