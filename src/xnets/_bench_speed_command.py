@@ -133,6 +133,9 @@ def models(
     ] = None,
     seconds: Seconds = None,
     device: Device = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="float32; or bfloat16 or float16, by autocast.")
+    ] = "float32",
     memory: Annotated[bool, typer.Option(help="Measure the peak of memory too.")] = True,
     quick: Quick = False,
     as_json: Json = False,
@@ -160,6 +163,7 @@ def models(
         steps=names(steps),
         backends=names(backends),
         device=device,
+        dtype=dtype,
         memory=memory,
     )
     _show(report, as_json)

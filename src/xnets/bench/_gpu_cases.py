@@ -192,7 +192,7 @@ def time_layer(
                 expected = competitor.expected()  # in float64: not worth a search for its kernel
             error, wrong = compare(competitor.results(), expected, device)
             del expected
-            runs = _rotating(competitor, copies_beyond_cache(setup))
+            runs = _rotating(competitor, copies_beyond_cache(setup) if device == "cuda" else 1)
             for run in runs:
                 run()
             peak = peak_memory(runs[0], device) if device == "cuda" else None

@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from xnets.bench.cases import Shape
 from xnets.bench.timer import Run, time_interleaved
+from xnets.count import count
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,12 @@ def measure_ceilings(
 @contextmanager
 def _tf32() -> Iterator[None]:
     matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "tf32"
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = True
     try:
         yield
     finally:
-        matmul.fp32_precision = before
+        matmul.allow_tf32 = before
 
 
 def work(shape: Shape, batch: int, edges: int, itemsize: int, *, training: bool) -> tuple[int, int]:
@@ -104,3 +108,65 @@ def work(shape: Shape, batch: int, edges: int, itemsize: int, *, training: bool)
     flops = 2 * weights * outputs // shape.num_out
     passes = 3 if training else 1
     return passes * flops, passes * itemsize * (inputs + outputs + weights)
+
+
+@dataclass(frozen=True)
+class NetworkWork:
+    """What the layers of a network cannot do without, each by itself, for one input.
+
+    The least time of a network is the sum over its layers, whose activations pass through memory;
+    norms, activations and additions are taken to be free, as if they were fused.
+
+    Args:
+        layers: (multiply-accumulates, elements of inputs and outputs, elements of weights).
+    """
+
+    layers: tuple[tuple[int, int, int], ...] = ()
+
+    def seconds(self, ceilings: Ceilings, batch: int, itemsize: int, *, training: bool) -> float:
+        """The least time of a step on a batch.
+
+        Examples:
+            >>> work = NetworkWork(((500, 100, 1000), (2000, 10, 10)))
+            >>> work.seconds(Ceilings(1000.0, 100.0), batch=1, itemsize=1, training=False)
+            15.0
+        """
+        passes = 3 if training else 1
+        return passes * sum(
+            ceilings.seconds(2 * batch * macs, itemsize * (batch * moved + weights))
+            for macs, moved, weights in self.layers
+        )
+
+
+def network_work(model: nn.Module, example: Tensor) -> NetworkWork:
+    """Read off what a network's layers need by running it once on one input.
+
+    Args:
+        model: The network; left as it was.
+        example: A batch of one.
+
+    Returns:
+        An entry for every module that multiplies, as `xnets.count` counts.
+
+    Examples:
+        >>> network_work(nn.Linear(8, 4), torch.zeros(1, 8)).layers
+        ((32, 12, 36),)
+    """
+    moved: dict[str, int] = {}
+
+    def note(name: str, inputs: Any, outputs: Any) -> None:
+        tensors = [t for t in tree_leaves((inputs, outputs)) if isinstance(t, Tensor)]
+        moved[name] = moved.get(name, 0) + sum(t.numel() for t in tensors)
+
+    hooks = [
+        module.register_forward_hook(lambda _, x, y, name=name: note(name, x, y))
+        for name, module in model.named_modules()
+    ]
+    try:
+        layers = count(model, example).layers
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return NetworkWork(
+        tuple((each.macs, moved[each.name], each.params) for each in layers if each.macs)
+    )
