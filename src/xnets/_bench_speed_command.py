@@ -58,7 +58,10 @@ def layers(
     ] = None,
     peers: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Some of grouped,csr,sparselab, or none; all that can by default."),
+        typer.Option(
+            help="Some of grouped,csr,sparselab, on a GPU compiled,bsr,2:4 too, or none; all that "
+            "can by default."
+        ),
     ] = None,
     seconds: Seconds = None,
     device: Device = "cpu",
@@ -130,6 +133,9 @@ def models(
     ] = None,
     seconds: Seconds = None,
     device: Device = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="float32; or bfloat16 or float16, by autocast.")
+    ] = "float32",
     memory: Annotated[bool, typer.Option(help="Measure the peak of memory too.")] = True,
     quick: Quick = False,
     as_json: Json = False,
@@ -157,6 +163,7 @@ def models(
         steps=names(steps),
         backends=names(backends),
         device=device,
+        dtype=dtype,
         memory=memory,
     )
     _show(report, as_json)

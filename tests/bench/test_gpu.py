@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import os
+import time
+from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 import torch
 
-from xnets.bench import gpu
-from xnets.bench._gpu_parts import Ceilings, work
+from xnets.bench import _gpu_cases, _gpu_parts, _gpu_worker, gpu
 from xnets.bench._gpu_report import TARGETS
 from xnets.bench._gpu_tiles import candidates
-from xnets.bench.cases import Shape, read_shapes
+from xnets.bench.cases import GraphChoice, Shape, read_shapes
+from xnets.bench.roofline import Ceilings, work
 from xnets.ops import _triton
 
 ON_GPU = torch.cuda.is_available()
@@ -21,8 +25,11 @@ if not (ON_GPU or _triton._INTERPRETED):
 
 
 @pytest.mark.skipif(ON_GPU, reason="the interpreter is off")
-def test_every_case_runs_and_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--tiny", "--out", str(tmp_path), "--seconds", "0.001"]
+def test_every_case_runs_and_is_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "TINY", replace(gpu.TINY, networks=()))  # takes longest: below
+    arguments = ["--tiny", "--together", "--out", str(tmp_path), "--seconds", "0.001"]
     assert gpu.main(arguments) == 0
     text = capsys.readouterr().out
     assert "interpreted: no figure of a GPU" in text
@@ -35,10 +42,6 @@ def test_every_case_runs_and_is_right(tmp_path: Path, capsys: pytest.CaptureFixt
             assert float(row["error"]) < 1e-4
             assert float(row["roofline"]) > 0
             assert not row["note"]
-    [path] = tmp_path.glob("gpu-networks_*.csv")
-    dense, sparse = csv.DictReader(path.read_text().splitlines())
-    assert int(dense["weights"]) == 2 * int(sparse["weights"]) == 32 * 32 * 9
-    assert int(dense["state_bytes"]) - int(sparse["state_bytes"]) == 3 * 4 * 32 * 16 * 9
 
 
 @pytest.mark.skipif(ON_GPU, reason="the interpreter is off")
@@ -50,8 +53,128 @@ def test_tiles_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_time_is_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    text = gpu.run_figures(None, plan=gpu.TINY, device="cpu", budget=-1, seconds=0.001)
+    text = gpu.run_figures(None, plan=gpu.TINY, device="cpu", budget=-1, seconds=0.001, apart=False)
     assert "no time was left for: 3x3:32-16@2 1 forward" in text
+
+
+# --- what breaks ---------------------------------------------------------------------------------
+
+ONE = replace(gpu.TINY, shapes=gpu.TINY.shapes[1:], small=(), networks=())
+
+
+def broken(competitor: _gpu_parts.Competitor) -> list[torch.Tensor]:
+    if competitor.name == "triton":
+        raise torch.OutOfMemoryError("no memory\nfor this")
+    return [competitor.module(competitor.input)]
+
+
+def test_a_broken_competitor_loses_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_gpu_parts.Competitor, "results", broken)
+    text = gpu.run_figures(tmp_path, plan=ONE, device="cpu", seconds=0.001, apart=False)
+    [path] = tmp_path.glob("gpu-layers_*.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    notes = {row["competitor"]: row["note"] for row in rows if row["step"] == "forward"}
+    assert notes["triton"] == "no memory"
+    assert "no memory" in text
+    assert {row["competitor"] for row in rows if row["ms"]} >= {"dense"}
+
+
+def test_a_broken_case_loses_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(case: tuple[str, ...], *arguments: object, **options: object) -> object:
+        if case[2] == "forward":
+            raise RuntimeError("no events")
+        return [_gpu_cases.LayerRow("left", 1, "training", "eager", "dense")]
+
+    monkeypatch.setattr(_gpu_worker, "time_layer", fails)
+    text = gpu.run_figures(None, plan=ONE, device="cpu", seconds=0.001, apart=False)
+    assert "FAILED: linear:32-16 5 forward: no events" in text
+    assert "left" in text
+
+
+def test_hears_of_every_kind_of_end() -> None:
+    ends = {
+        "": [("begin", 3, "dense"), ("end",)],
+        "the process died": [("begin", 3, "dense")],
+        "an illegal access": [("begin", 3, "dense"), ("broken", "an illegal access")],
+    }
+    for reason, messages in ends.items():
+        receiving, sending = Pipe(duplex=False)
+        for message in messages:
+            sending.send(message)
+        sending.close()
+        late = time.monotonic() + 60
+        heard = _gpu_worker._listen(receiving, _gpu_worker.Findings(), late, patience=60)
+        assert heard == (reason, 3, "dense")
+    receiving, sending = Pipe(duplex=False)
+    heard = _gpu_worker._listen(receiving, _gpu_worker.Findings(), late, patience=0.01)
+    assert heard == ("no word for 0.01 s", -1, "")
+
+
+def dying(plan: _gpu_cases.Plan, send: _gpu_worker.Send, **options: object) -> None:
+    """As `measure`, with a competitor that kills the process, one that hangs, one that breaks."""
+    todo, avoid = options["todo"], options["avoid"]
+    assert isinstance(todo, list)
+    assert isinstance(avoid, dict)
+    for index in todo:
+        for who in ("fine", ("dies", "hangs", "breaks")[index]):
+            if who in avoid.get(index, {}):
+                continue
+            send(("begin", index, who))
+            if who == "dies":
+                os._exit(1)
+            if who == "hangs":
+                time.sleep(60)
+            if who == "breaks":
+                raise _gpu_parts.DeviceBrokenError("an illegal memory access")
+        notes = avoid.get(index, {}).items()
+        send(("rows", index, [_gpu_cases.LayerRow(w, 1, "", "", "", note=n) for w, n in notes]))
+
+
+@pytest.mark.slow
+def test_what_dies_hangs_or_breaks_is_passed_over() -> None:
+    plan = replace(gpu.TINY, shapes=gpu.TINY.shapes[:1], small=gpu.TINY.small, networks=())
+    findings = _gpu_worker.Findings()
+    now = time.monotonic()
+    _gpu_worker.measure_apart(
+        plan,
+        findings,
+        device="cpu",
+        seconds=0.001,
+        until=now + 500,
+        limit=now + 500,
+        patience=20,
+        target=dying,
+    )
+    assert {row.shape: row.note for row in findings.layers} == {
+        "dies": "the process died",
+        "hangs": "no word for 20 s",
+        "breaks": "an illegal memory access",
+    }
+    assert not findings.problems
+    assert not findings.skipped
+
+
+def test_the_time_limit_ends_it() -> None:
+    findings = _gpu_worker.Findings()
+    _gpu_worker.measure_apart(
+        ONE, findings, device="cpu", seconds=0.001, until=0, limit=time.monotonic() + 0.5
+    )
+    assert findings.skipped == ["linear:32-16 5 forward", "linear:32-16 5 training"]
+    assert "no time was left" in findings.problems[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ON_GPU, reason="the interpreter is off")
+def test_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--tiny", "--out", str(tmp_path), "--seconds", "0.001"]) == 0
+    assert "interpreted: no figure of a GPU" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("gpu-layers_*.csv"))) == 1
+    [path] = tmp_path.glob("gpu-networks_*.csv")
+    dense, sparse = csv.DictReader(path.read_text().splitlines())
+    assert int(dense["weights"]) == 2 * int(sparse["weights"]) == 32 * 32 * 9
+    assert int(dense["state_bytes"]) - int(sparse["state_bytes"]) == 3 * 4 * 32 * 16 * 9
 
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
@@ -72,16 +195,18 @@ def test_the_plan_holds_what_was_asked_for() -> None:
     for label, _ in (*gpu.FULL.shapes, *gpu.FULL.small):
         [shape] = read_shapes(label)
         for compression, block in gpu.FULL.graphs:  # every graph exists
-            assert gpu.GraphChoice(compression, "biregular", block).draw(shape).num_edges
+            assert GraphChoice(compression, "biregular", block).draw(shape).num_edges
     assert {4, 8} == {compression for compression, _ in gpu.FULL.graphs}
 
 
 def test_targets() -> None:
     """The figure found is the worst case's best block."""
 
-    def row(shape: str, speedup: float, **changes: object) -> gpu.LayerRow:
+    def row(shape: str, speedup: float, **changes: object) -> _gpu_cases.LayerRow:
         values: dict = {"compression": 4, "ms": 1.0, "roofline": 0.5, **changes}
-        return gpu.LayerRow(shape, 1, "forward", "eager", "triton", speedup=speedup, **values)
+        return _gpu_cases.LayerRow(
+            shape, 1, "forward", "eager", "triton", speedup=speedup, **values
+        )
 
     rows = [
         row("a", 2.0),
@@ -89,7 +214,7 @@ def test_targets() -> None:
         row("b", 2.6),
         row("b", 9.0, note="the output is off by 1"),
         row("b", 9.0, compression=8),
-        gpu.LayerRow("a", 1, "forward", "eager", "bsr", "", 4, "32x32", ms=2.0),
+        _gpu_cases.LayerRow("a", 1, "forward", "eager", "bsr", "", 4, "32x32", ms=2.0),
     ]
     figures = {what: sorted(find(rows, [])) for what, _, find in TARGETS}
     assert figures["forward, C = 4: times the best dense"] == [2.6, 3.0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xnets.bench._gpu_parts import captured
+from xnets.bench._gpu_parts import captured, one_line, stop_if_broken
 from xnets.bench.timer import Run, time_interleaved
 from xnets.models import build_model
 from xnets.nn import ExpanderLayer
@@ -69,58 +69,85 @@ class NetworkRow:
     note: str = ""
 
 
-def time_network(network: Network, *, device: str, seconds: float) -> list[NetworkRow]:
+def time_network(
+    network: Network,
+    *,
+    device: str,
+    seconds: float,
+    begin: Callable[[str], None] = lambda who: None,
+    avoid: Mapping[str, str] | None = None,
+) -> list[NetworkRow]:
     """Time the training step (forward, backward, SGD with momentum) in bf16 autocast.
 
     Args:
         network: Which.
         device: "cuda", where each is timed eagerly and as a CUDA graph, or "cpu".
         seconds: How long to time each competitor, about.
+        begin: Called with the name of each competitor before anything of it runs.
+        avoid: Competitors to pass over, and why.
 
     Returns:
         The rows; one with the reason if there is no such network here.
+
+    Raises:
+        DeviceBrokenError: If nothing can run on the device any more in this process.
     """
     try:
         models = list(_models(network))
-    except ValueError as error:  # timm is not installed
-        return [NetworkRow(network.model, "dense", note=str(error))]
+    except (ValueError, ImportError) as error:  # timm or torchvision is not installed
+        return [NetworkRow(network.model, "dense", note=one_line(error))]
     rows: list[NetworkRow] = []
     best: float | None = None
     for name, block, model, weights in models:
-        model.to(device).to(memory_format=torch.channels_last).train()
-        step, state = _training_step(model, network, device)
-        step()
-        runs: dict[str, list[Run]] = {"eager": [step]}
-        note = ""
-        if device == "cuda":
-            try:
-                runs["graph"] = [captured(step)]
-            except RuntimeError as error:
-                note = str(error).partition("\n")[0]
-        times = time_interleaved(runs, seconds=seconds, device=device)
+        row = NetworkRow(network.model, name, block, weights=weights)
+        who = f"{name} {block}".strip()
+        if reason := (avoid or {}).get(who):
+            rows.append(replace(row, note=reason))
+            continue
+        begin(who)
+        try:
+            found = _time_steps(model, network, row, device, seconds)
+        except Exception as problem:  # no memory, or whatever a compiler raises
+            rows.append(replace(row, note=one_line(problem)))
+            stop_if_broken(device, problem)
+            continue
+        finally:
+            model.to("meta")
+            if device == "cuda":
+                torch.cuda.empty_cache()
         if name == "dense":
-            best = min(timing.median for timing in times.values())
-        for launch, timing in times.items():
-            rows.append(
-                NetworkRow(
-                    network.model,
-                    name,
-                    block,
-                    launch,
-                    timing.median,
-                    timing.low,
-                    timing.high,
-                    None if best is None else best / timing.median,
-                    weights,
-                    state(),
-                    note,
-                )
-            )
-        model.to("meta")
-        del step, state, runs
-        if device == "cuda":
-            torch.cuda.empty_cache()
+            best = min(found_row.ms or float("inf") for found_row in found)
+        rows += [replace(r, speedup=best / r.ms) if best and r.ms else r for r in found]
     return rows
+
+
+def _time_steps(
+    model: nn.Module, network: Network, row: NetworkRow, device: str, seconds: float
+) -> list[NetworkRow]:
+    model.to(device).to(memory_format=torch.channels_last).train()
+    step, state = _training_step(model, network, device)
+    step()
+    runs: dict[str, list[Run]] = {"eager": [step]}
+    note = ""
+    if device == "cuda":
+        try:
+            runs["graph"] = [captured(step)]
+        except Exception as error:
+            note = f"no CUDA graph: {one_line(error)}"
+            stop_if_broken(device, error)
+    times = time_interleaved(runs, seconds=seconds, device=device)
+    return [
+        replace(
+            row,
+            launch=launch,
+            ms=timing.median,
+            low=timing.low,
+            high=timing.high,
+            state_bytes=state(),
+            note=note,
+        )
+        for launch, timing in times.items()
+    ]
 
 
 def _models(network: Network) -> Iterator[tuple[str, str, nn.Module, int]]:

@@ -1,98 +1,73 @@
-"""What measuring on a GPU needs besides the timer: ceilings, CUDA graphs, peers of its own."""
+"""What measuring on a GPU needs besides the timer: CUDA graphs, layouts, peers of its own."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from xnets.bench.cases import GraphChoice, Setup, Shape
+from xnets.bench.cases import GraphChoice, Setup
 from xnets.bench.peers import Competitor
-from xnets.bench.timer import Run, time_interleaved
+from xnets.bench.timer import Run
 
 _L2 = 64 << 20  # bytes: above that of any GPU of today but one
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """What the device can do at most, measured in this run.
-
-    Args:
-        flops: Floating-point operations a second of a large matrix product.
-        bandwidth: Bytes read plus bytes written a second of a large copy.
-    """
-
-    flops: float
-    bandwidth: float
-
-    def seconds(self, flops: float, moved: float) -> float:
-        """The least time for so many operations and bytes.
-
-        Examples:
-            >>> Ceilings(flops=1e12, bandwidth=1e9).seconds(2e12, 1e9)
-            2.0
-        """
-        return max(flops / self.flops, moved / self.bandwidth)
-
-
-def measure_ceilings(device: str, dtype: torch.dtype, size: int, seconds: float) -> Ceilings:
-    """Time a matrix product of `size` cubed and a copy of as many elements as 16 of its operands.
-
-    Args:
-        device: "cuda" or "cpu".
-        dtype: Of the operands.
-        size: Side of the matrices.
-        seconds: How long to time each.
-
-    Returns:
-        The ceilings. Random numbers: zeros would run faster than real data.
-    """
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    source = torch.randn(16 * size, size, device=device, dtype=dtype)
-    target = torch.empty_like(source)
-    runs: dict[str, list[Run]] = {
-        "product": [lambda: a @ b],
-        "copy": [lambda: target.copy_(source)],
-    }
-    times = time_interleaved(runs, seconds=seconds, device=device)
-    moved = 2 * source.numel() * source.element_size()
-    return Ceilings(
-        2 * size**3 / (times["product"].median / 1e3), moved / (times["copy"].median / 1e3)
-    )
-
-
-def work(shape: Shape, batch: int, edges: int, itemsize: int, *, training: bool) -> tuple[int, int]:
-    """Operations and bytes that a layer cannot do without.
-
-    Args:
-        shape: The layer.
-        batch: Images, or rows.
-        edges: Edges of its graph.
-        itemsize: Bytes an element.
-        training: Whether both gradients are computed too.
-
-    Returns:
-        Floating-point operations; bytes, each tensor read or written once a pass.
-
-    Examples:
-        >>> work(Shape(64, 64), 10, 1024, 2, training=False)
-        (20480, 4608)
-    """
-    weights = edges * max(1, shape.kernel) ** 2
-    inputs, outputs = math.prod(shape.input_shape(batch)), math.prod(shape.output_shape(batch))
-    flops = 2 * weights * outputs // shape.num_out
-    passes = 3 if training else 1
-    return passes * flops, passes * itemsize * (inputs + outputs + weights)
 
 
 def copies_beyond_cache(setup: Setup) -> int:
     """How many sets of tensors, taken in turn, the L2 cache cannot hold."""
     used = setup.input.numel() * setup.input.element_size()
     return max(1, min(16, -(-_L2 // used)))
+
+
+class DeviceBrokenError(RuntimeError):
+    """After such an error every call on the device fails, until the process ends."""
+
+
+def one_line(problem: BaseException) -> str:
+    """The first line of an error, or its name."""
+    return str(problem).strip().partition("\n")[0][:200] or type(problem).__name__
+
+
+def stop_if_broken(device: str, problem: BaseException) -> None:
+    """Raise `DeviceBrokenError` if the device answers no more, as after an illegal access."""
+    if not device.startswith("cuda"):
+        return
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.ones(1, device=device).item()
+    except RuntimeError:
+        raise DeviceBrokenError(one_line(problem)) from problem
+
+
+@contextmanager
+def cudnn_benchmark(on: bool = True) -> Iterator[None]:
+    """Let cuDNN search for the fastest kernel of each convolution, or not, in this block."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def in_channels_last(competitor: Competitor) -> Competitor:
+    """The same with images and kernels channels last."""
+    if competitor.input.dim() != 4 or competitor.layout:
+        return competitor
+    last = torch.channels_last
+    grad = competitor.grad_output
+    return replace(
+        competitor,
+        module=competitor.module.to(memory_format=last),
+        input=competitor.input.contiguous(memory_format=last),
+        grad_output=None if grad is None else grad.contiguous(memory_format=last),
+        layout="channels_last",
+    )
 
 
 def captured(run: Run) -> Run:
@@ -130,7 +105,7 @@ class _SparseLinear(nn.Module):
 
 
 def sparse_linear_peers(
-    setup: Setup, ours: Competitor, graph: GraphChoice
+    setup: Setup, ours: Competitor, graph: GraphChoice, *, two_of_four: bool
 ) -> Iterator[Competitor | tuple[str, str]]:
     """Torch's sparse layouts for linear layers, forward: BSR with our weights, and 2:4.
 
@@ -138,6 +113,7 @@ def sparse_linear_peers(
         setup: The tensors.
         ours: The expander layer whose weights BSR takes.
         graph: Its graph; BSR needs blocks that are square.
+        two_of_four: Whether 2:4 is wanted too, which knows no graph: once a case is enough.
 
     Yields:
         A competitor, or a name and why there is none.
@@ -149,7 +125,8 @@ def sparse_linear_peers(
         warnings.simplefilter("ignore")  # "in beta", "prototype"
         if graph.block[0] == graph.block[1] > 1:
             yield _peer("bsr", setup, ours, lambda: dense.to_sparse_bsr(graph.block))
-        yield _peer("2:4", setup, ours, lambda: _two_of_four(dense), two_of_four=True)
+        if two_of_four:
+            yield _peer("2:4", setup, ours, lambda: _two_of_four(dense), two_of_four=True)
 
 
 def _two_of_four(dense: Tensor) -> Tensor:

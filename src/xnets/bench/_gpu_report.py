@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from xnets._table import format_table
 from xnets.bench._gpu_networks import NetworkRow
-from xnets.bench._gpu_parts import Ceilings
+from xnets.bench.roofline import Ceilings
 
 if TYPE_CHECKING:
-    from xnets.bench.gpu import LayerRow
+    from xnets.bench._gpu_cases import LayerRow
 
 
 def report(
     layers: Sequence[LayerRow],
     networks: Sequence[NetworkRow],
-    ceilings: Ceilings,
+    ceilings: Ceilings | None,
     skipped: Sequence[str],
+    problems: Sequence[str] = (),
     *,
     on_gpu: bool,
 ) -> str:
@@ -28,15 +29,17 @@ def report(
         networks: Rows of whole networks.
         ceilings: Of the device.
         skipped: Cases for which no time was left.
+        problems: Cases that failed as a whole, and why.
         on_gpu: Whether the times mean anything.
 
     Returns:
         Tables, the figures asked for last.
     """
     parts = [
-        f"ceilings: {ceilings.flops / 1e12:.3g} TFLOP/s, {ceilings.bandwidth / 1e9:,.4g} GB/s",
+        f"ceilings: {ceilings or 'not measured'}",
         _layer_table(layers),
         _network_table(networks),
+        *(f"FAILED: {problem}" for problem in problems),
         *([f"no time was left for: {'; '.join(skipped)}"] if skipped else []),
         _target_table(layers, networks) if on_gpu else "interpreted: no figure of a GPU",
     ]
@@ -148,9 +151,8 @@ def _target_table(layers: Sequence[LayerRow], networks: Sequence[NetworkRow]) ->
     rows = []
     for what, wanted, figures in TARGETS:
         found = sorted(figures(layers, networks))
-        shown = f"{found[0]:.2f} to {found[-1]:.2f}" if found else "not measured"
-        verdict = "" if not found else "yes" if found[0] >= wanted else "no"
-        rows.append([what, f"{wanted:g}", shown, verdict])
-    return format_table(
-        ["figure", "wanted", "found, worst to best case", "met"], rows, right="lrrl"
-    )
+        shown = f"{found[0]:.2f} to {found[-1]:.2f}" if found else ""
+        verdict = "not measured" if not found else "yes" if found[0] >= wanted else "no"
+        rows.append([what, f"{wanted:g}", shown, str(len(found)), verdict])
+    header = ["figure", "wanted", "found, worst to best case", "cases", "met"]
+    return format_table(header, rows, right="lrrrl")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xnets._table import format_table
+from xnets.bench.peers import PEERS
 from xnets.bench.summary import Summary, geometric_mean
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _CLOSE = 1.1
 
 def case_table(rows: Sequence[LayerRow]) -> str:
     """A line for each case and graph: speed-ups of the foremost competitor, C by C."""
-    ours = [row for row in rows if row.family and row.competitor not in ("grouped", "csr")]
+    ours = [row for row in rows if row.family and row.competitor not in PEERS]
     names = list(dict.fromkeys(row.competitor for row in ours))
     lead = "auto" if "auto" in names else next(iter(names), "")
     ours = [row for row in ours if row.competitor == lead]
@@ -47,11 +48,12 @@ def case_table(rows: Sequence[LayerRow]) -> str:
 def details_table(rows: Sequence[LayerRow]) -> str:
     """A line for each competitor."""
     header = ["step", "threads", "kind", "shape", "batch", "competitor", "C", "graph", "ms"]
-    header += ["spread", "speed-up", "GMAC/s", "peak MiB", "error", "status"]
+    header += ["spread", "speed-up", "GMAC/s", "roofline", "peak MiB", "error", "status"]
     body = []
     for row in rows:
         name = row.competitor + (f" {row.layout}" if row.layout else "")
         name += f" ({row.took})" if row.took else ""
+        name += ", graph" if row.launch == "graph" else ""
         spread = None
         if row.ms and row.ms_high is not None and row.ms_low is not None:
             spread = (row.ms_high - row.ms_low) / row.ms
@@ -60,12 +62,12 @@ def details_table(rows: Sequence[LayerRow]) -> str:
             [
                 *(row.step, str(row.threads), row.kind, row.shape, str(row.batch), name),
                 *(f"{row.compression:g}", graph, _number(row.ms, 4), _number(spread, 2, "%")),
-                *(_number(row.speedup, 2), _number(row.gmacs, 1)),
+                *(_number(row.speedup, 2), _number(row.gmacs, 1), _number(row.roofline, 2, "%")),
                 _number(None if row.peak_bytes is None else row.peak_bytes / 2**20, 2),
                 *(f"{row.error:.0e}" if row.error is not None else "", row.status),
             ]
         )
-    return format_table(header, body, right="lrlrrlrlrrrrrr")
+    return format_table(header, body, right="lrlrrlrlrrrrrrr")
 
 
 def summary_table(summary: Sequence[Summary]) -> str:
@@ -96,7 +98,7 @@ def worse_than_fastest(rows: Sequence[LayerRow]) -> list[str]:
     """What "auto" loses against the fastest backend; nothing if it was not measured."""
     best: dict[tuple[object, ...], LayerRow] = {}
     for row in rows:
-        if row.ms and row.family and row.competitor not in ("auto", "grouped", "csr", "sparselab"):
+        if row.ms and row.family and row.competitor not in ("auto", *PEERS):
             key = _graph_case(row)
             if key not in best or row.ms < (best[key].ms or 0):
                 best[key] = row
@@ -131,8 +133,9 @@ def dense_times(rows: Iterable[LayerRow]) -> dict[tuple[object, ...], tuple[floa
     """Milliseconds of the faster dense layout of each case, and which it was."""
     found: dict[tuple[object, ...], tuple[float, str]] = {}
     for row in rows:
-        if row.competitor == "dense" and row.ms:
-            entry = (row.ms, row.layout or ("NCHW" if row.kind != "linear" else ""))
+        if row.competitor.startswith("dense") and row.ms:
+            layout = row.layout or ("NCHW" if row.kind != "linear" else "")
+            entry = (row.ms, f"{layout} {row.competitor.removeprefix('dense')}".strip())
             found[case(row)] = min(found.get(case(row), entry), entry)
     return found
 

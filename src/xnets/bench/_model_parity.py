@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -16,6 +18,21 @@ from xnets.nn import ExpanderLayer
 # some ReLUs, which changes a gradient by more than rounding.
 _TOLERANCE, _TOLERANCE_GRADIENT = 1e-3, 2e-2
 _MOST_IMAGES = 2
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Multiply float32 as float32 on a GPU: in TF32 two right networks would differ too much."""
+    # By the older of torch's two names, which sets both: torch refuses a mixture.
+    settings: Any = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [setting.allow_tf32 for setting in settings]
+    for setting in settings:
+        setting.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for setting, allowed in zip(settings, before, strict=True):
+            setting.allow_tf32 = allowed
 
 
 def dense_twin(model: nn.Module) -> nn.Module:

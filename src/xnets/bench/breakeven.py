@@ -23,6 +23,7 @@ from xnets.bench._output import finite, span, write_rows
 from xnets.bench.cases import BATCHES, STEPS, GraphChoice, read_shapes
 from xnets.bench.layer_report import BLOCKS
 from xnets.bench.layers import LayerRow, measure_layers
+from xnets.bench.peers import PEERS
 
 SHAPES = "1x1:64@56,1x1:256@14,1x1:512@7,3x3:64@56,3x3:256@14,3x3:512@7,linear:1024,linear:4096"
 COMPRESSIONS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
@@ -75,7 +76,7 @@ def find_breakeven(rows: Sequence[LayerRow]) -> list[Breakeven]:
     """
     groups: dict[tuple[object, ...], list[LayerRow]] = {}
     for row in rows:
-        if row.speedup and row.family and row.competitor not in ("grouped", "csr", "sparselab"):
+        if row.speedup and row.family and row.competitor not in PEERS:
             case = (row.step, row.threads, row.kind, row.shape, row.batch)
             groups.setdefault((*case, row.competitor, row.family, row.block), []).append(row)
     found = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from xnets._progress import track
 from xnets.bench._layer_tables import case_table, details_table, summary_table, worse_than_fastest
 from xnets.bench._options import (
+    DTYPES,
     check_device,
     check_layer_options,
     graph_names,
@@ -23,7 +24,9 @@ from xnets.bench._output import finite, span, write_rows
 from xnets.bench.cases import BATCHES, STANDARD, STEPS, GraphChoice, read_shapes
 from xnets.bench.layers import LayerRow, measure_layers
 from xnets.bench.peers import PEERS
+from xnets.bench.roofline import Ceilings, measure_ceilings
 from xnets.bench.summary import Summary, summarise
+from xnets.bench.timer import threads_set
 
 COMPRESSIONS = (2.0, 4.0, 8.0)
 BLOCKS = ((1, 1), (4, 1), (4, 4))
@@ -38,12 +41,14 @@ class LayersReport:
         summary: Geometric means of speed-up / C.
         files: The CSV files and the picture.
         details: Whether to print every competitor.
+        ceilings: Of the device, by number of threads.
     """
 
     rows: tuple[LayerRow, ...]
     summary: tuple[Summary, ...]
     files: tuple[Path, ...]
     details: bool = False
+    ceilings: Mapping[int, Ceilings] = field(default_factory=dict)
 
     @property
     def wrong(self) -> list[LayerRow]:
@@ -56,12 +61,14 @@ class LayersReport:
             "rows": [finite(asdict(row)) for row in self.rows],
             "summary": [finite(asdict(row)) for row in self.summary],
             "files": [str(path) for path in self.files],
+            "ceilings": {str(count): asdict(ceiling) for count, ceiling in self.ceilings.items()},
         }
 
     def __str__(self) -> str:
         """Speed-ups, then their geometric means, then whatever went wrong."""
         parts = [
-            "speed-up over the faster dense layout",
+            *(f"ceilings, threads {count}: {found}" for count, found in self.ceilings.items()),
+            "speed-up over the fastest dense layer",
             details_table(self.rows) if self.details else case_table(self.rows),
             "\ngeometric means of speed-up / C, the least speed-up, and times of others over ours",
             summary_table(self.summary),
@@ -114,7 +121,8 @@ def run_layers(
         steps: "forward", "training".
         threads: Numbers of threads; torch's own number by default.
         backends: Which of ours; "auto" and all but the reference by default.
-        peers: Some of "grouped", "csr" and "sparselab"; all that are installed by default.
+        peers: Some of "grouped", "csr", "sparselab", and on a GPU "compiled", "bsr" and "2:4"; all
+            that are installed by default.
         seconds: How long to time each competitor, about.
         device: "cpu" or "cuda".
         dtype: "float32", "bfloat16" or "float16".
@@ -139,6 +147,10 @@ def run_layers(
         for step, count, shape in product(steps, threads, wanted)
         for batch in batches or BATCHES["conv" if shape.kernel else "linear"]
     ]
+    ceilings = {}
+    for count in threads:
+        with threads_set(count):
+            ceilings[count] = measure_ceilings(device, DTYPES[dtype], seconds=seconds)
     rows: list[LayerRow] = []
     for step, count, shape, batch in track(cases, "layers"):
         rows += measure_layers(
@@ -153,6 +165,7 @@ def run_layers(
             device=device,
             dtype=dtype,
             memory=memory,
+            ceilings=ceilings[count],
         )
     summary = summarise(rows)
     name = "_".join(
@@ -173,4 +186,4 @@ def run_layers(
     if summary:
         files.append(write_rows(summary, folder / f"{name}_summary.csv"))
         files.append(draw_speedups(rows, folder / f"{name}.png"))
-    return LayersReport(tuple(rows), tuple(summary), tuple(files), details)
+    return LayersReport(tuple(rows), tuple(summary), tuple(files), details, ceilings)

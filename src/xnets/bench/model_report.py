@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from xnets._errors import asked_by_user
 from xnets._progress import track
 from xnets._table import format_table
 from xnets.bench._options import (
+    DTYPES,
     check_device,
     check_layer_options,
     graph_names,
@@ -24,6 +25,7 @@ from xnets.bench._output import check_choices, check_counts, finite, span, write
 from xnets.bench.cases import GraphChoice
 from xnets.bench.model_peers import MODEL_PEERS, default_model_peers
 from xnets.bench.models import STEPS, ModelCompetitor, ModelRow, measure_models, model_competitors
+from xnets.bench.roofline import Ceilings, measure_ceilings
 from xnets.bench.summary import geometric_mean
 from xnets.bench.timer import threads_set
 from xnets.models import full_name, input_size, read_size
@@ -39,10 +41,12 @@ class ModelsReport:
     Args:
         rows: One for each network of each case.
         files: The CSV file.
+        ceilings: Of the device, by number of threads.
     """
 
     rows: tuple[ModelRow, ...]
     files: tuple[Path, ...]
+    ceilings: Mapping[int, Ceilings] = field(default_factory=dict)
 
     @property
     def wrong(self) -> list[ModelRow]:
@@ -52,7 +56,9 @@ class ModelsReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python data."""
         rows = [finite(asdict(row)) for row in self.rows]
-        return {"rows": rows, "means": self.means(), "files": [str(path) for path in self.files]}
+        ceilings = {str(many): asdict(found) for many, found in self.ceilings.items()}
+        files = [str(path) for path in self.files]
+        return {"rows": rows, "means": self.means(), "files": files, "ceilings": ceilings}
 
     def means(self) -> list[dict[str, Any]]:
         """Geometric means over all models and batches, of the thinned networks and those in groups.
@@ -61,10 +67,11 @@ class ModelsReport:
             One for each of them: `speedup` over the faster dense layout, its `least`, and `over_X`,
             how many times longer peer X takes in the same case at the same compression.
         """
-        peers = {(*_case(r), r.competitor, _cost(r)): r.ms for r in self.rows if r.ms}
+        eager = [r for r in self.rows if r.ms and r.launch == "eager"]
+        peers = {(*_case(r), r.competitor, _cost(r)): r.ms for r in eager if r.ms}
         groups: dict[tuple[Any, ...], list[ModelRow]] = {}
         for r in self.rows:
-            if r.speedup and r.family:
+            if r.speedup and r.family and r.launch == "eager":
                 groups.setdefault(tuple(getattr(r, name) for name in _KIND), []).append(r)
         return [
             {
@@ -79,9 +86,10 @@ class ModelsReport:
 
     def __str__(self) -> str:
         header = ["step", "model", "batch", "threads", "network", "ms", "spread", "speed-up"]
-        header += ["params", "MACs", "file MB", "held MiB", "peak MiB", ""]
+        header += ["roofline", "params", "MACs", "file MB", "held MiB", "peak MiB", ""]
         body = [_cells(row) for row in self.rows]
-        lines = [format_table(header, body, right="llrrlrrrrrrrr"), ""]
+        lines = [f"ceilings, threads {many}: {found}" for many, found in self.ceilings.items()]
+        lines += [format_table(header, body, right="llrrlrrrrrrrrr"), ""]
         lines += [_sentence(mean) for mean in self.means()]
         return "\n".join([*lines, "", *(f"wrote {path}" for path in self.files)])
 
@@ -150,12 +158,14 @@ def _cells(row: ModelRow) -> list[str]:
         network = f"C={row.compression:g} {_network(asdict(row))}"
     elif row.competitor != "dense":
         network = f"dense {_TITLES[row.competitor]}"
+    network += ", graph" if row.launch == "graph" else ""
     cells = [row.step, row.model, str(row.batch), str(row.threads), network]
     if row.ms is None or row.ms_low is None or row.ms_high is None:
-        cells += ["", "", ""]
+        cells += ["", "", "", ""]
     else:
         spread = (row.ms_high - row.ms_low) / row.ms
         cells += [f"{row.ms:.1f}", f"{spread:.0%}", f"{row.speedup:.2f}" if row.speedup else ""]
+        cells += [f"{row.roofline:.0%}" if row.roofline else ""]
     cells += ["" if n is None else f"{n:,}" for n in (row.params, row.macs)]
     cells += ["" if row.file_bytes is None else f"{row.file_bytes / 1e6:.1f}"]
     cells += ["" if n is None else f"{n / 2**20:.0f}" for n in (row.held_bytes, row.peak_bytes)]
@@ -176,6 +186,7 @@ def run_models(
     backends: Sequence[str] = ("auto",),
     seconds: float = 1.0,
     device: str = "cpu",
+    dtype: str = "float32",
     memory: bool = True,
     peers: Sequence[str] | None = None,
 ) -> ModelsReport:
@@ -194,6 +205,7 @@ def run_models(
         backends: "auto" or others.
         seconds: How long to time each, about; at least three rounds.
         device: "cpu" or "cuda".
+        dtype: "float32", or "bfloat16" or "float16" by autocast.
         memory: Whether to measure memory too.
         peers: Some of MODEL_PEERS, or none; all by default.
 
@@ -207,12 +219,16 @@ def run_models(
     check_choices("step", steps, STEPS)
     check_counts(1, batches=batches)
     check_layer_options(compressions, families, (), threads, batches, backends, None)
-    check_device(device, "float32", seconds)
+    check_device(device, dtype, seconds)
     peers = default_model_peers() if peers is None else peers
     check_choices("peer", peers, MODEL_PEERS)
     with asked_by_user():
         sizes = {full_name(name): read_size(size) if size else input_size(name) for name in models}
     graphs = [GraphChoice(c, f, b) for c, f, b in product(compressions, families, blocks)]
+    ceilings = {}
+    for many in threads:
+        with threads_set(many):
+            ceilings[many] = measure_ceilings(device, DTYPES[dtype], seconds=min(seconds, 0.1))
     rows: list[ModelRow] = []
     cases = list(product(sizes, steps, threads, batches))
     built: dict[str, list[ModelCompetitor]] = {}
@@ -230,7 +246,9 @@ def run_models(
                 step=step,
                 seconds=seconds,
                 device=device,
+                dtype=dtype,
                 memory=memory,
+                ceilings=ceilings[many],
                 model=name.rpartition(":")[2],
                 input="x".join(map(str, sizes[name])),
                 threads=many,
@@ -245,7 +263,8 @@ def run_models(
         graph_names(families, blocks),
         f"batch-{span(batches)}",
         f"threads-{span(threads)}",
+        *([dtype] if dtype != "float32" else []),
         machine_of(device),
     ]
     path = write_rows(rows, Path(out) / f"{'_'.join(parts)}.csv")
-    return ModelsReport(tuple(rows), (path,))
+    return ModelsReport(tuple(rows), (path,), ceilings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from xnets._errors import UserError
+from xnets.bench._gpu_parts import captured, cudnn_benchmark
 from xnets.bench._model_competitor import ModelCompetitor as ModelCompetitor
-from xnets.bench._model_parity import check_against_dense, compare_outputs
+from xnets.bench._model_parity import check_against_dense, compare_outputs, exact_float32
+from xnets.bench._options import DTYPES
 from xnets.bench.cases import GraphChoice
 from xnets.bench.memory import peak_memory, resident_memory
 from xnets.bench.model_peers import (
@@ -24,6 +27,7 @@ from xnets.bench.model_peers import (
     grouped_peers,
     optimized_peer,
 )
+from xnets.bench.roofline import Ceilings, NetworkWork, network_work
 from xnets.bench.timer import Run, time_interleaved
 from xnets.count import count
 from xnets.files import save
@@ -59,13 +63,17 @@ class ModelRow:
         ms_high: Third quartile.
         rounds: How many rounds.
         images_per_second: Inputs a second.
-        speedup: Time of the faster dense layout over this one's.
+        speedup: Time of the faster dense layout over this one's; on a GPU of the fastest dense
+            network, compiled and as a CUDA graph included.
         params: Number of parameters.
         macs: Multiply-accumulates of one input's forward pass.
         bytes: Of parameters and buffers, index tables included.
         file_bytes: Size of the file that ships the network: of `xnets.save`, or ONNX.
         held_bytes: Memory that the loaded network holds before it runs.
         peak_bytes: Memory that a step adds at most; see `peak_memory`.
+        roofline: The least time that the ceilings allow, as a share of `ms`; see `NetworkWork`.
+        launch: "eager", or "graph" (a CUDA graph).
+        dtype: "float32", or what autocast computes in.
     """
 
     step: str
@@ -94,6 +102,9 @@ class ModelRow:
     file_bytes: int | None = None
     held_bytes: int | None = None
     peak_bytes: int | None = None
+    roofline: float | None = None
+    launch: str = "eager"
+    dtype: str = "float32"
 
 
 def model_competitors(
@@ -134,10 +145,15 @@ def model_competitors(
                 f"by `--input`: {error}"
             ) from error
         row: dict[str, Any] = {"competitor": "dense", "layout": layout, **sizes}
-        found.append(ModelCompetitor(row, model))
+        needed = network_work(model, torch.zeros(1, *size, device=device))
+        found.append(ModelCompetitor(row, model, work=needed))
     first = found[0].model
     assert first is not None
-    found += dense_peers(first, found[0].row, peers)
+    if device == "cpu":
+        found += dense_peers(first, found[0].row, peers)
+    elif "compiled" in peers:  # in training too, channels last; the other runtimes are the CPU's
+        compiled: Any = torch.compile(copy.deepcopy(model), dynamic=False)
+        found.append(ModelCompetitor({**row, "competitor": "compiled"}, compiled, work=needed))
     with_groups = set()
     for graph, backend in product(graphs, backends):
         b_out, b_in = graph.block
@@ -170,7 +186,11 @@ def model_competitors(
         def check(x: Tensor, step: str, sparse: nn.Module = sparse) -> tuple[float, str]:
             return check_against_dense(sparse, x, training=step == "training")
 
-        found.append(ModelCompetitor(row, sparse, check))
+        if device != "cpu":
+            sparse = sparse.to(memory_format=torch.channels_last)
+            row["layout"] = "channels_last"
+        needed = network_work(sparse, torch.zeros(1, *size, device=device))
+        found.append(ModelCompetitor(row, sparse, check, work=needed))
         if "optimized" in peers:
             found.append(optimized_peer(sparse, row))
         if "grouped" in peers and graph.compression not in with_groups:
@@ -205,10 +225,14 @@ def measure_models(
     step: str = "inference",
     seconds: float = 1.0,
     device: str = "cpu",
+    dtype: str = "float32",
     memory: bool = True,
+    ceilings: Ceilings | None = None,
     **conditions: Any,
 ) -> list[ModelRow]:
     """Check and time competing networks on one batch, interleaved.
+
+    On a GPU each is timed eagerly, on inputs that take turns, and as a CUDA graph.
 
     Args:
         competitors: The networks.
@@ -216,7 +240,9 @@ def measure_models(
         step: "inference" or "training".
         seconds: How long to time each, about; at least three rounds.
         device: "cpu" or "cuda".
+        dtype: "float32", or "bfloat16" or "float16" by autocast; checked in float32 always.
         memory: Whether to measure the peak of memory too.
+        ceilings: Of the device, for the roofline; none without.
         conditions: Further fields of the rows.
 
     Returns:
@@ -225,50 +251,84 @@ def measure_models(
     taking_part = [c for c in competitors if step == "inference" or c.start is None]
     rows: list[ModelRow] = []
     runs: dict[str, list[Run]] = {}
-    for i, competitor in enumerate(taking_part):
-        row = ModelRow(step=step, batch=len(x), **conditions, **competitor.row)
-        if competitor.model is not None:
-            row, run = _prepare(row, competitor, x, step, device, memory)
-            if run is not None:
-                runs[str(i)] = [run]
-        rows.append(row)
-    if memory:
-        for key, [run] in runs.items():
-            if rows[int(key)].peak_bytes is None:
-                peak = peak_memory(run, device, tries=1)
-                rows[int(key)] = replace(rows[int(key)], peak_bytes=peak)
-    for key, timing in time_interleaved(runs, seconds=seconds, device=device).items():
-        rows[int(key)] = replace(
-            rows[int(key)],
+    works: list[NetworkWork] = []
+    on_gpu = device != "cpu"
+    with cudnn_benchmark(on_gpu):
+        for competitor in taking_part:
+            row = ModelRow(step=step, batch=len(x), dtype=dtype, **conditions, **competitor.row)
+            calls: list[Run] = []
+            if competitor.model is not None:
+                row, calls = _prepare(row, competitor, x, step, device, memory)
+            rows.append(row)
+            works.append(competitor.work)
+            if not calls:
+                continue
+            runs[str(len(rows) - 1)] = calls
+            if memory and row.peak_bytes is None:
+                rows[-1] = replace(row, peak_bytes=peak_memory(calls[0], device, tries=1))
+            if on_gpu:
+                rows.append(replace(rows[-1], launch="graph"))
+                works.append(competitor.work)
+                try:
+                    runs[str(len(rows) - 1)] = [captured(calls[0])]
+                except Exception as problem:
+                    rows[-1] = replace(rows[-1], status=f"cannot: be captured: {_short(problem)}")
+        timings = time_interleaved(runs, seconds=seconds, device=device)
+    for key, timing in timings.items():
+        i = int(key)
+        least = None
+        if ceilings is not None and works[i].layers:
+            itemsize = DTYPES[dtype].itemsize
+            least = works[i].seconds(ceilings, len(x), itemsize, training=step == "training")
+        rows[i] = replace(
+            rows[i],
             ms=timing.median,
             ms_low=timing.low,
             ms_high=timing.high,
             rounds=timing.rounds,
             images_per_second=1e3 * len(x) / timing.median,
+            roofline=None if least is None else 1e3 * least / timing.median,
         )
-    dense = min((r.ms for r in rows if r.competitor == "dense" and r.ms), default=None)
+    names = ("dense", "compiled") if on_gpu else ("dense",)
+    dense = min((r.ms for r in rows if r.competitor in names and r.ms), default=None)
     return [replace(r, speedup=dense / r.ms) if dense and r.ms else r for r in rows]
 
 
 def _prepare(
     row: ModelRow, competitor: ModelCompetitor, x: Tensor, step: str, device: str, memory: bool
-) -> tuple[ModelRow, Run | None]:
-    """Check one competitor: its row so far, and its call if that may be timed."""
+) -> tuple[ModelRow, list[Run]]:
+    """Check one competitor: its row so far, and its calls if they may be timed."""
     try:
         if competitor.start is None:
-            error, wrong = competitor.check(x, step)
+            with exact_float32():
+                error, wrong = competitor.check(x, step)
             assert competitor.model is not None
             competitor.model.train(step == "training")
-            run = competitor.run(x, step)
-            run()
+            inputs = [x] + [x.clone() for _ in range(_copies(x) - 1)]
+            calls: list[Run] = [competitor.run(one, step, DTYPES[row.dtype]) for one in inputs]
+            for call in calls:
+                call()
         else:
             row, run, error, wrong = _start(row, competitor, x, device, memory)
+            calls = [run]
     except CannotTakePart as problem:
-        return replace(row, status=f"cannot: {problem}"), None
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as problem:
-        return replace(row, status=f"failed: {' '.join(str(problem).split())[:200]}"), None
+        return replace(row, status=f"cannot: {problem}"), []
+    except Exception as problem:  # one broken competitor is no reason to lose the others
+        return replace(row, status=f"failed: {_short(problem)}"), []
     row = replace(row, error=error, status=f"wrong: {wrong}" if wrong else "ok")
-    return row, None if wrong else run
+    return row, [] if wrong else calls
+
+
+def _copies(x: Tensor) -> int:
+    """How many inputs take turns, so that a GPU's cache holds none of them."""
+    if x.device.type == "cpu":
+        return 1
+    cache = torch.cuda.get_device_properties(x.device).L2_cache_size
+    return min(8, 1 + 2 * cache // (x.numel() * x.element_size()))
+
+
+def _short(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:200]
 
 
 def _start(

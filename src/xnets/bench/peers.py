@@ -16,7 +16,9 @@ from xnets.bench.cases import GraphChoice, Setup
 from xnets.graphs import BipartiteGraph
 from xnets.nn import ExpanderConv2d, ExpanderLayer, ExpanderLinear
 
-PEERS = ("grouped", "csr", "sparselab")
+# Those that take any graph; the others have one of their own, or only some.
+ANY_GRAPH = ("csr", "sparselab")
+PEERS = ("grouped", *ANY_GRAPH, "compiled", "bsr", "2:4")
 # Reads the graph edge by edge: it is there to be checked by eye, and takes seconds.
 NOT_BY_DEFAULT = ("reference",)
 
@@ -28,7 +30,7 @@ class Competitor:
     """One way to compute a layer.
 
     Args:
-        name: A backend of ours, "auto", "dense", "grouped", "csr" or "sparselab".
+        name: A backend of ours, "auto", "dense", or a peer's.
         module: The layer, without bias.
         input: In the layout that it gets.
         grad_output: In the same layout.
@@ -74,10 +76,16 @@ class Competitor:
         for i in range(copies):
             module, x, weight = self.module, self.input, self.weight
             if i:
-                module, x = copy.deepcopy(module), x.detach().clone()
-                [weight] = list(module.parameters())
+                x = x.detach().clone()
+                if not _is_sparse(weight):  # torch cannot copy all of those
+                    module = copy.deepcopy(module)
+                    [weight] = list(module.parameters())
             found.append(_step(module, x, weight, self.grad_output))
         return found
+
+
+def _is_sparse(weight: Tensor) -> bool:
+    return weight.layout != torch.strided or type(weight.detach()) is not Tensor
 
 
 def _step(

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xnets.bench.peers import PEERS
+
 if TYPE_CHECKING:
     from xnets.bench.layers import LayerRow
-
-_OTHERS = ("grouped", "csr", "sparselab")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def summarise(rows: Sequence[LayerRow]) -> list[Summary]:
         One entry for each competitor and kind of graph, the kinds in order, then "all".
     """
     timed = [row for row in rows if row.speedup and row.family]
-    peers = {(*_case(row), row.competitor): row.ms for row in timed if row.competitor in _OTHERS}
+    peers = {(*_case(row), row.competitor): row.ms for row in timed if row.competitor in PEERS}
     groups: dict[tuple[object, ...], list[LayerRow]] = {}
     for row in timed:
         groups.setdefault(
@@ -107,7 +107,7 @@ def _entry(
 ) -> Summary:
     speedups = [row.speedup for row in rows if row.speedup]
     over: dict[str, float | None] = {}
-    for name in _OTHERS:
+    for name in PEERS:
         pairs = [(peers.get((*_case(row), name)), row.ms) for row in rows]
         over[name] = geometric_mean(theirs / ours for theirs, ours in pairs if theirs and ours)
         if rows[0].competitor == name:
