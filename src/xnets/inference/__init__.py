@@ -1,4 +1,4 @@
-"""Models made ready for inference on a CPU: folded, fused, planned, each layer's engine measured."""
+"""Models made ready for inference on a CPU: folded, fused, planned, engines measured."""
 
 from xnets.inference._choose import forget as forget_measurements
 from xnets.inference._optimize import OptimizedModel as OptimizedModel

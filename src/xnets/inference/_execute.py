@@ -1,4 +1,4 @@
-"""A program for one set of sizes, ready to run: memory planned, runs of native steps in one call."""
+"""A program for one set of sizes, ready to run: memory planned, native steps in one call."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ class Plan:
         threads: How many threads the compiled library takes.
     """
 
-    def __init__(
-        self, program: Program, engine_of: Callable[[Step], Engine], threads: int
-    ) -> None:
+    def __init__(self, program: Program, engine_of: Callable[[Step], Engine], threads: int) -> None:
         self.threads = threads
         self.engine_of = engine_of
         self.memory = Memory(program, self._is_native)

@@ -12,8 +12,15 @@ from typing import Any
 from torch import Tensor
 
 from xnets.inference._ir import (
-    NO_ACT, Affine, Conv, Linear, Pointwise, Program, Step, Value,
-)  # fmt: skip
+    NO_ACT,
+    Affine,
+    Conv,
+    Linear,
+    Pointwise,
+    Program,
+    Step,
+    Value,
+)
 
 Pass = Callable[[Program], Program]
 

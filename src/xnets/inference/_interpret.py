@@ -1,4 +1,4 @@
-"""Every kind of step in plain torch: what it means, and how it runs where torch is the engine."""
+"""Every kind of step in plain torch: what it means, and how torch runs it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ from torch.nn import functional as F
 
 from xnets.inference._act import apply_act
 from xnets.inference._ir import (
-    Aten, Concat, Conv, Copy, Linear, Pointwise, Pool, Program, ScaleBy, Slice, Step, Value, View,
+    Aten,
+    Concat,
+    Conv,
+    Copy,
+    Linear,
+    Pointwise,
+    Pool,
+    Program,
+    ScaleBy,
+    Slice,
+    Step,
+    Value,
+    View,
     map_leaves,
-)  # fmt: skip
+)
 
 Runner = Callable[..., Any]  # takes the tensors of `step.reads`, in order
 
@@ -65,7 +77,9 @@ def _conv(step: Conv) -> Runner:
     )
     if step.prologue is None:
         return _finish(step, call)
-    scale, shift = (_broadcast(t, len(step.x.shape)) for t in (step.prologue.scale, step.prologue.shift))
+    scale, shift = (
+        _broadcast(t, len(step.x.shape)) for t in (step.prologue.scale, step.prologue.shift)
+    )
     act = step.prologue.act
     return _finish(step, lambda x: call(apply_act(act, torch.addcmul(shift, x, scale))))
 

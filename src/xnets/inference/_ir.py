@@ -121,7 +121,7 @@ class Step:
 
     def map_values(self: _S, change: Callable[[Value], Value]) -> _S:
         """The same step on other values."""
-        changed = {
+        changed: dict[str, Any] = {
             f.name: change(getattr(self, f.name))
             for f in fields(self)
             if isinstance(getattr(self, f.name), Value)
@@ -275,7 +275,7 @@ class Aten(Step):
     def reads(self) -> list[Value]:
         """The values it reads."""
         found: list[Value] = []
-        map_leaves(lambda leaf: found.append(leaf), (self.args, self.kwargs), Value)
+        map_leaves(found.append, (self.args, self.kwargs), Value)
         return found
 
     @property

@@ -6,8 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xnets.inference._ir import (
-    Aten, Concat, Conv, Linear, Pointwise, Program, ScaleBy, Slice, Step, Value, View,
-)  # fmt: skip
+    Aten,
+    Concat,
+    Conv,
+    Linear,
+    Pointwise,
+    Program,
+    ScaleBy,
+    Slice,
+    Step,
+    Value,
+    View,
+)
 from xnets.inference._place import Places
 
 ALIGNMENT = 16  # numbers: 64 bytes, a line of the cache
@@ -72,8 +82,8 @@ class Memory:
             self.roots[value] = Root(value, _size(value), -1, -1, "input")
         for position, step in enumerate(self.program):
             for value in step.reads:
-                for root in self._roots_of(value):
-                    self.roots[root].last = max(self.roots[root].last, position)
+                for name in self._roots_of(value):
+                    self.roots[name].last = max(self.roots[name].last, position)
             for value in step.makes:
                 self._make(step, value, position)
         end = len(self.program.steps)
@@ -94,12 +104,16 @@ class Memory:
             return
         if name not in self.roots:
             own = name is value and not isinstance(step, Concat) and not self._is_native(step)
-            self.roots[name] = Root(name, _size(name), position, position, "torch" if own else "arena")
+            self.roots[name] = Root(
+                name, _size(name), position, position, "torch" if own else "arena"
+            )
 
     def _work_in_place(self) -> None:
         """Let what is added to be overwritten by the sum, where nobody reads it afterwards."""
         for position, step in enumerate(self.program):
-            if not isinstance(step, (Conv, Linear, Pointwise, ScaleBy)) or not self._is_native(step):
+            if not isinstance(step, (Conv, Linear, Pointwise, ScaleBy)) or not self._is_native(
+                step
+            ):
                 continue
             own = self.roots.get(step.y)
             if own is None or own.kind != "arena" or own.first != position:

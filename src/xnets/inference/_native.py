@@ -11,14 +11,32 @@ import torch
 from torch import Tensor
 
 from xnets.inference._ir import (
-    NO_ACT, Act, Aten, Conv, Copy, Linear, Pointwise, Pool, ScaleBy, Step, Value,
-)  # fmt: skip
+    NO_ACT,
+    Act,
+    Aten,
+    Conv,
+    Copy,
+    Linear,
+    Pointwise,
+    Pool,
+    ScaleBy,
+    Step,
+    Value,
+)
 from xnets.ops._cpu_library import LIBRARY, CConv, CGraph
 
 _CONV, _LINEAR, _MAX_POOL, _AVG_POOL, _POINTWISE, _COPY, _SCALE_BY = range(7)
 _ACTS = (
-    "none", "clamp", "silu", "hardswish", "sigmoid", "hardsigmoid", "gelu", "tanh", "leaky",
-)  # fmt: skip
+    "none",
+    "clamp",
+    "silu",
+    "hardswish",
+    "sigmoid",
+    "hardsigmoid",
+    "gelu",
+    "tanh",
+    "leaky",
+)
 _LARGEST = float(torch.finfo(torch.float32).max)
 
 
@@ -143,9 +161,7 @@ def _conv(built: NativeStep, step: Conv, rows: int) -> None:
     c.kind = _CONV
     _product(built, step, rows)
     c.conv = built.structure(
-        _geometry(
-            step.x, step.weights.kernel, step.stride, step.padding, step.dilation
-        )
+        _geometry(step.x, step.weights.kernel, step.stride, step.padding, step.dilation)
     )
     if step.prologue is not None:
         c.scale = built.tensor(step.prologue.scale)
@@ -168,9 +184,7 @@ def _product(built: NativeStep, step: Conv | Linear, rows: int) -> None:
     pattern = weights.graph(rows or 1)
     tables = (pattern.indptr.contiguous(), pattern.indices.contiguous())
     built.keep += tables
-    graph = CGraph(
-        weights.num_in, weights.num_out, *pattern.block, *(t.data_ptr() for t in tables)
-    )
+    graph = CGraph(weights.num_in, weights.num_out, *pattern.block, *(t.data_ptr() for t in tables))
     c.graph = built.structure(graph)
     c.channels_in, c.channels_out = weights.num_in, weights.num_out
     c.weight, c.bias = built.tensor(weights.edges), built.tensor(step.bias)

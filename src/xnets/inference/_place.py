@@ -7,11 +7,20 @@ the channels of a larger one, and concatenation is writing in the right place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xnets.inference._ir import (
-    Aten, Concat, Copy, Linear, Program, Slice, Step, Value, View,
-)  # fmt: skip
+    Aten,
+    Concat,
+    Copy,
+    Linear,
+    Program,
+    Slice,
+    Step,
+    Value,
+    View,
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,10 @@ def _packed(program: Program) -> set[Value]:
     return found
 
 
+def _exchange(changed: dict[Value, Value]) -> Callable[[Value], Value]:
+    return lambda value: changed.get(value, value)
+
+
 def _with_copies_of_slices(program: Program) -> Program:
     """A copy wherever samples must lie side by side and a slice of channels is read."""
     makers = program.makers()
@@ -180,7 +193,5 @@ def _with_copies_of_slices(program: Program) -> Program:
                 copy = Value(f"{value.name} packed", value.shape, value.dtype)
                 steps.append(Copy(name=step.name, x=value, y=copy))
                 changed[value] = copy
-        if changed:
-            step = step.map_values(lambda v, changed=changed: changed.get(v, v))  # type: ignore[misc]
-        steps.append(step)
+        steps.append(step.map_values(_exchange(changed)) if changed else step)
     return Program(steps, program.inputs, program.outputs)

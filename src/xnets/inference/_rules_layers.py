@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xnets.inference._ir import Act, Conv, Linear, Pool, Pointwise, ScaleBy, Value
+from xnets.inference._ir import Act, Conv, Linear, Pointwise, Pool, ScaleBy, Value
 from xnets.inference._rules import Lowering, is_fp32, per_channel, rule
 from xnets.inference._weights import Weights
 
@@ -21,9 +21,7 @@ def _constant(value: Any) -> bool:
 
 
 @rule("traced")
-def _expander(
-    at: Lowering, x: Any, name: str, num_out: int, kernel: Any, *geometry: Any
-) -> Any:
+def _expander(at: Lowering, x: Any, name: str, num_out: int, kernel: Any, *geometry: Any) -> Any:
     layer = at.layers[name]
     weights = Weights(layer.weight.detach(), layer.num_in, layer.num_out, layer.pattern)
     bias = None if layer.bias is None else layer.bias.detach()
@@ -197,7 +195,9 @@ def _avg_pool(
         return NotImplemented
     kernel, padding = _repeat(kernel, spatial), _repeat(padding, spatial)
     if ceil_mode and count_include_pad and any(padding):
-        return NotImplemented  # which pixels beyond the border count differs from library to library
+        return (
+            NotImplemented  # which pixels beyond the border count differs from library to library
+        )
     pool = Pool(
         name=at.where, x=x, y=at.out, mode="avg", kernel=kernel,
         stride=_repeat(stride, spatial) or kernel, padding=padding, dilation=(1,) * spatial,
@@ -221,7 +221,9 @@ def _adaptive_avg_pool(at: Lowering, x: Any, size: Any) -> Any:
 
 
 @rule("mean")
-def _mean(at: Lowering, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def _mean(
+    at: Lowering, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
     if not is_fp32(x) or dtype is not None or dim is None or len(x.shape) < 3:
         return NotImplemented
     rank = len(x.shape)

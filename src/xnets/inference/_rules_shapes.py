@@ -1,4 +1,4 @@
-"""Rules for what computes nothing: other shapes, pieces, concatenation, and what inference drops."""
+"""Rules for what computes nothing: shapes, pieces, concatenation, what inference drops."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _split(at: Lowering, x: Any, *arguments: Any) -> Any:
 
 
 @rule("slice")
-def _slice(at: Lowering, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> Any:
+def _slice(
+    at: Lowering, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> Any:
     if not is_fp32(x) or step != 1:
         return NotImplemented
     if x.shape == at.out.shape:

@@ -1,7 +1,7 @@
 """A model's operations, found by torch.export; expander layers stay whole.
 
-A copy of the model is traced in which every expander layer calls one operator, `xnets::traced`, that
-carries the layer's name: so the layer itself, its weights and graph, is found again in the trace.
+A copy of the model is traced in which every expander layer calls one operator, `xnets::traced`,
+that carries the layer's name: so its weights and graph are found again in the trace.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _export(model: nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Any:
 
 
 def _with_any_batch(arguments: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
-    """Arguments of a batch of at least two, as export takes one for a constant, and what may vary."""
+    """Arguments of a batch of at least two (one would be a constant), and what may vary."""
     double: Callable[[Any], Any] = lambda t: torch.cat([t, t]) if len(t) == 1 else t  # noqa: E731
     varies = lambda a: isinstance(a, Tensor) and a.dim() > 0  # noqa: E731
     doubled = pytree.tree_map(lambda a: double(a) if varies(a) else a, tuple(arguments))

@@ -13,7 +13,7 @@ from xnets.ops import Pattern, dense_weight, make_pattern
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Weights on the edges of a graph; a dense layer's graph is complete, a grouped one's in pieces.
+    """Weights on the edges of a graph; that of a dense layer is complete, of a grouped in pieces.
 
     Args:
         edges: One kernel an edge, (num_edges, *kernel); of a linear layer (num_edges, 1).
@@ -77,9 +77,10 @@ class Weights:
         return _groups_of(self.pattern)
 
     def dense(self) -> Tensor:
-        """The weight of torch's layer: (num_out, num_in / groups, *kernel); (num_out, num_in) for linear.
+        """The weight of torch's convolution, whose groups are `torch_groups`.
 
-        Its groups are `torch_groups`.
+        Returns:
+            (num_out, num_in / groups, *kernel); of a linear layer the kernel is (1,).
         """
         groups = self.torch_groups
         if self.pattern is not None:
