@@ -93,7 +93,7 @@ def declare() -> Any:
 def why_not_native(step: Step) -> str:
     """Why the library cannot run a step; "" if it can."""
     if isinstance(step, Aten):
-        return f"no step of its own for {step.label()}"
+        return "the library has no such step"
     values = [*step.reads, *step.makes]
     if any(value.dtype != torch.float32 for value in values):
         return "it computes in float32"

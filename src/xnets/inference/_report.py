@@ -47,6 +47,7 @@ class Report:
         engines: As asked for.
         steps: One entry a step.
         operations: Operations of the model in eval mode.
+        written_in_place: Pieces of concatenations that are made where they belong.
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
         arena_bytes: Memory of all activations of a call.
         unshared_bytes: What that would be if no memory were used twice.
@@ -60,6 +61,7 @@ class Report:
     engines: str
     steps: tuple[StepReport, ...]
     operations: int
+    written_in_place: int
     calls: int
     arena_bytes: int
     unshared_bytes: int
@@ -99,14 +101,19 @@ class Report:
         lines = [
             f"{self.operations} operations became {len(self.steps)} steps in {self.calls} calls: "
             f"{shares or 'nothing to run'}, {self.threads} threads",
-            f"part of another step: {fused or 'nothing'}",
+            f"part of another step: {fused or 'nothing'}; pieces of concatenations written in "
+            f"place: {self.written_in_place}",
             f"activations {self.arena_bytes:,} bytes ({self.unshared_bytes:,} without sharing), "
             f"weights {self.weight_bytes:,} bytes",
             f"differs from the model by {self.error:.1g} of its largest output; "
             f"made in {self.seconds:.1f} s",
         ]
-        reasons = Counter(f"{step.kind}: {step.reason}" for step in self.left)
-        lines += [f"left to torch, {count} times {why}" for why, count in reasons.items()]
+        reasons: dict[str, Counter[str]] = {}
+        for step in self.left:
+            reasons.setdefault(step.reason, Counter())[step.kind] += 1
+        for reason, kinds in reasons.items():
+            which = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+            lines.append(f"left to torch, as {reason}: {which}")
         return "\n".join(lines)
 
 
@@ -138,13 +145,11 @@ def make_report(
             StepReport(step.name, step.label(), shape, step.fused, str(engine), ms, reason)
         )
     copied = {s.y for s in plan.program if isinstance(s, Copy)}
-    joined = [s for s in plan.program if isinstance(s, Concat)]
-    if joined:
-        written = sum(x not in copied for concat in joined for x in concat.xs)
-        steps.append(_joined(len(joined), written))
+    pieces = [x for s in plan.program if isinstance(s, Concat) for x in s.xs]
     return Report(
         steps=tuple(steps),
         operations=operations,
+        written_in_place=sum(x not in copied for x in pieces),
         calls=plan.calls,
         arena_bytes=4 * plan.memory.arena,
         unshared_bytes=4 * plan.memory.unshared,
@@ -156,8 +161,3 @@ def make_report(
 def count_operations(program: Program) -> int:
     """Operations of a program that compute or move something."""
     return sum(isinstance(step, (Concat, Aten)) or not isinstance(step, PLACES) for step in program)
-
-
-def _joined(concats: int, written: int) -> StepReport:
-    words = (f"{written} pieces written in place",)
-    return StepReport("", f"{concats} concatenations", (), words, "none", {}, "")
