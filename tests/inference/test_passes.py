@@ -105,7 +105,8 @@ NETS = {
     ),
     "concatenation": (Lambda(lambda m, x: torch.cat([m.a(x), x, m.a(x)], 1), a=conv()),
                       ["Conv", "Conv", "Concat"]),
-    "shuffle": (Lambda(lambda m, x: shuffle(m.a(x), 2), a=conv()), ["Conv", "Copy", "View", "View"]),
+    "shuffle": (Lambda(lambda m, x: shuffle(m.a(x), 2), a=conv()),
+                ["Conv", "Copy", "View", "View"]),
     "halves": (
         Lambda(lambda m, x: torch.cat([(h := m.a(x).chunk(2, 1))[0], h[1] * 3], 1), a=conv()),
         ["Conv", "Slice", "Slice", "Pointwise", "Concat"],

@@ -138,6 +138,8 @@ class Memory:
         if root.kind != "arena" or root.last != position or root.size != own.size:
             return False
         others = [read for read in step.reads if read is not value]
+        if isinstance(step, (Conv, Linear)):  # reads all of its input for each number it writes
+            others.append(step.x)
         if any(root.value in self._roots_of(read) for read in others):
             return False
         return self.places.is_whole(value) and value.shape[0] == step.y.shape[0]
