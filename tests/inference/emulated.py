@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from xnets.inference._act import apply_act
 from xnets.inference._ir import Act
-from xnets.inference._native import CStep
 from xnets.ops import dense_weight, make_pattern
 from xnets.ops._cpu_library import CConv, CGraph
+from xnets.ops._cpu_program import CStep
 
 ACTS = ("none", "clamp", "silu", "hardswish", "sigmoid", "hardsigmoid", "gelu", "tanh", "leaky")
 
 
 class Emulated:
-    """What `declare` returns, with the functions of xnets.h; see there."""
+    """What `library` returns, with the functions of xnets.h; see there."""
 
     def __init__(self) -> None:
         self.sizes: dict[int, int] = {}

@@ -26,11 +26,11 @@ NEEDS_LIBRARY = pytest.mark.skipif(not HAS_LIBRARY, reason="no compiled library"
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
     """The compiled library, emulated and watched."""
-    library = Emulated()
-    monkeypatch.setattr(_execute, "declare", lambda: library)
+    emulation = Emulated()
+    monkeypatch.setattr(_execute, "library", lambda: emulation)
     for module in (_choose, _optimize):
         monkeypatch.setattr(module, "has_library", lambda: True)
-    yield library
+    yield emulation
     _choose.forget()  # such measurements are of the emulation
 
 

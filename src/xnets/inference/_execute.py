@@ -15,7 +15,8 @@ from torch import Tensor
 from xnets.inference._interpret import torch_runner
 from xnets.inference._ir import Aten, Concat, Program, Slice, Step, Value, View
 from xnets.inference._memory import Memory
-from xnets.inference._native import CStep, CTensor, NativeStep, declare, native_step
+from xnets.inference._native import NativeStep, library, native_step
+from xnets.ops._cpu_program import CStep, CTensor
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,7 @@ class _NativeRun:
     """Consecutive steps of the compiled library, one call."""
 
     def __init__(self, steps: list[NativeStep], threads: int) -> None:
-        self._library = declare()
+        self._library = library()
         self._steps = (CStep * len(steps))(*(step.c for step in steps))
         self._keep = steps
         self._threads = threads

@@ -24,69 +24,20 @@ from xnets.inference._ir import (
     Value,
 )
 from xnets.ops._cpu_library import LIBRARY, CConv, CGraph
+from xnets.ops._cpu_program import Act as CAct
+from xnets.ops._cpu_program import CStep, CTensor, Kind
 
-_CONV, _LINEAR, _MAX_POOL, _AVG_POOL, _POINTWISE, _COPY, _SCALE_BY = range(7)
-_ACTS = (
-    "none",
-    "clamp",
-    "silu",
-    "hardswish",
-    "sigmoid",
-    "hardsigmoid",
-    "gelu",
-    "tanh",
-    "leaky",
-)
 _LARGEST = float(torch.finfo(torch.float32).max)
-
-
-class CTensor(ctypes.Structure):
-    """`xn_tensor`: where an activation lies."""
-
-    _fields_ = (
-        ("slot", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
-        ("offset", ctypes.c_int64),
-        ("image", ctypes.c_int64),
-    )
-
-
-class CStep(ctypes.Structure):
-    """`xn_step`."""
-
-    _fields_ = (
-        ("kind", ctypes.c_int32),
-        ("act", ctypes.c_int32),
-        ("low", ctypes.c_float),
-        ("high", ctypes.c_float),
-        ("in_act", ctypes.c_int32),
-        ("in_low", ctypes.c_float),
-        ("in_high", ctypes.c_float),
-        ("channels_in", ctypes.c_int32),
-        ("channels_out", ctypes.c_int32),
-        ("exclude_padding", ctypes.c_int32),
-        ("output", ctypes.c_int32 * 3),
-        ("graph", ctypes.c_void_p),
-        ("conv", ctypes.c_void_p),
-        ("rows", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "scale", "shift", "index")),
-        *((name, CTensor) for name in ("x", "y", "residual")),
-    )
 
 
 def has_library() -> bool:
     """Whether there is a compiled library that runs steps."""
-    return LIBRARY is not None and hasattr(LIBRARY, "xn_program_run")
+    return LIBRARY is not None
 
 
-def declare() -> Any:
-    """The library, its functions declared."""
+def library() -> Any:
+    """The compiled library."""
     assert LIBRARY is not None
-    pointer, i32 = ctypes.c_void_p, ctypes.c_int32
-    LIBRARY.xn_program_scratch.argtypes = [pointer, i32, i32, i32]
-    LIBRARY.xn_program_scratch.restype = ctypes.c_int64
-    LIBRARY.xn_program_run.argtypes = [pointer, i32, pointer, pointer, i32, i32]
-    LIBRARY.xn_program_check.argtypes = [pointer, i32, pointer, i32]
     return LIBRARY
 
 
@@ -158,7 +109,7 @@ def _first(step: Any) -> Value:
 
 def _conv(built: NativeStep, step: Conv, rows: int) -> None:
     c = built.c
-    c.kind = _CONV
+    c.kind = Kind.CONV
     _product(built, step, rows)
     c.conv = built.structure(
         _geometry(step.x, step.weights.kernel, step.stride, step.padding, step.dilation)
@@ -171,7 +122,7 @@ def _conv(built: NativeStep, step: Conv, rows: int) -> None:
 
 def _linear(built: NativeStep, step: Linear, rows: int) -> None:
     c = built.c
-    c.kind = _LINEAR
+    c.kind = Kind.LINEAR
     _product(built, step, rows)
     c.rows = step.x.shape[0] if len(step.x.shape) == 2 else _product_of(step.x.shape[:-1])
     if len(step.x.shape) > 2:  # rows side by side
@@ -192,7 +143,7 @@ def _product(built: NativeStep, step: Conv | Linear, rows: int) -> None:
 
 def _pool(built: NativeStep, step: Pool, rows: int) -> None:
     c = built.c
-    c.kind = _MAX_POOL if step.mode == "max" else _AVG_POOL
+    c.kind = Kind.MAX_POOL if step.mode == "max" else Kind.AVG_POOL
     c.exclude_padding = int(step.exclude_padding)
     _pixels(built, step)
     c.conv = built.structure(
@@ -202,13 +153,13 @@ def _pool(built: NativeStep, step: Pool, rows: int) -> None:
 
 
 def _pointwise(built: NativeStep, step: Pointwise, rows: int) -> None:
-    built.c.kind = _POINTWISE
+    built.c.kind = Kind.POINTWISE
     built.c.scale, built.c.shift = built.tensor(step.scale), built.tensor(step.shift)
     _pixels(built, step)
 
 
 def _copy(built: NativeStep, step: Copy, rows: int) -> None:
-    built.c.kind = _COPY
+    built.c.kind = Kind.COPY
     _pixels(built, step)
     if step.index is not None:
         index = step.index.to(torch.int32).contiguous()
@@ -217,7 +168,7 @@ def _copy(built: NativeStep, step: Copy, rows: int) -> None:
 
 
 def _scale_by(built: NativeStep, step: ScaleBy, rows: int) -> None:
-    built.c.kind = _SCALE_BY
+    built.c.kind = Kind.SCALE_BY
     _pixels(built, step)
 
 
@@ -246,7 +197,7 @@ def _act(act: Act) -> tuple[int, float, float]:
         high = act.high
     if act.low == -float("inf"):
         low = act.low
-    return _ACTS.index(act.kind), low, high
+    return CAct[act.kind.upper()], low, high
 
 
 def _product_of(sizes: tuple[int, ...]) -> int:
