@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "files": {"models", "convert", "nn", "graphs"},
     "hub": {"files"},
     "export": {"nn", "ops"},
+    "inference": {"nn", "ops"},
     "import_reference": {"models", "nn", "graphs"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},

@@ -21,6 +21,8 @@ from xnets.files import read_metadata as read_metadata
 from xnets.files import save as save
 from xnets.import_reference import ImportReport as ImportReport
 from xnets.import_reference import import_reference as import_reference
+from xnets.inference import OptimizedModel as OptimizedModel
+from xnets.inference import optimize as optimize
 from xnets.models import create_model as create_model
 from xnets.models import list_models as list_models
 

@@ -1,0 +1,151 @@
+"""Which engine runs each step: measured on this machine, remembered while the process lives."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from xnets.inference._execute import PLACES, TORCH, Engine, Plan
+from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value
+from xnets.inference._native import has_library, why_not_native
+
+ENGINES = ("measure", "ours", "torch")
+_ROWS = (4, 8)  # of torch's layers: outputs that share a list of inputs
+_ROUNDS, _SECONDS = 3, 0.06  # of each candidate at least, and of all candidates of a step about
+_WORTH = 0.97  # torch must be so much faster: a step of its own interrupts a run of ours
+
+# What was measured: signature of the step -> milliseconds of each candidate.
+_KNOWN: dict[tuple[object, ...], dict[Engine, float]] = {}
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a step, and why.
+
+    Args:
+        engine: The choice.
+        ms: Milliseconds of every candidate that was measured.
+        reason: Why there was nothing to choose from; "" if there was.
+    """
+
+    engine: Engine
+    ms: dict[Engine, float]
+    reason: str = ""
+
+
+def choose(program: Program, engines: str, threads: int) -> dict[Step, Choice]:
+    """Choose an engine for every step that computes something.
+
+    Args:
+        program: With numbers for sizes.
+        engines: "measure": the fastest; "ours": the compiled library wherever it can; "torch".
+        threads: How many threads the library takes.
+
+    Returns:
+        The choices.
+    """
+    chosen: dict[Step, Choice] = {}
+    for step in program:
+        if isinstance(step, PLACES):
+            continue
+        reason = why_not_native(step)
+        if not has_library():
+            reason = "there is no compiled library"
+        if reason:
+            chosen[step] = Choice(TORCH, {}, reason)
+        elif engines == "torch":
+            chosen[step] = Choice(TORCH, {}, "as asked for")
+        elif engines == "ours":
+            chosen[step] = Choice(_candidates(step)[0], {}, "as asked for")
+        else:
+            ms = _measured(step, threads)
+            best = min(ms, key=lambda e: ms[e] * (1.0 if e.name == "ours" else 1 / _WORTH))
+            chosen[step] = Choice(best, ms)
+    return chosen
+
+
+def forget() -> None:
+    """Forget all measurements, so that the next choice measures again."""
+    with _LOCK:
+        _KNOWN.clear()
+
+
+def _candidates(step: Step) -> list[Engine]:
+    """What could run a step, the likeliest first."""
+    if not isinstance(step, (Conv, Linear)) or step.weights.pattern is not None:
+        return [Engine("ours"), TORCH]
+    height = step.weights.num_out // step.weights.groups
+    fitting = [rows for rows in _ROWS if height % rows == 0]
+    ours = [Engine("ours", rows) for rows in fitting] or [Engine("ours", height)]
+    return [*ours, TORCH]
+
+
+def _measured(step: Step, threads: int) -> dict[Engine, float]:
+    key = signature(step, threads)
+    with _LOCK:  # one at a time: measurements side by side would measure each other
+        if key not in _KNOWN:
+            _KNOWN[key] = _measure(step, threads)
+        return _KNOWN[key]
+
+
+def signature(step: Step, threads: int) -> tuple[object, ...]:
+    """What the time of a step depends on, apart from the machine."""
+    parts: list[object] = [type(step).__name__, threads]
+    parts += [tuple(value.shape) for value in (*step.reads, step.y)]
+    if isinstance(step, (Conv, Linear)):
+        weights = step.weights
+        graph = weights.pattern
+        parts += [weights.kernel, weights.edges.shape[0], weights.groups, step.act.kind]
+        parts += [graph.block if graph else None, weights.torch_groups, step.bias is None]
+    if isinstance(step, Conv):
+        parts += [step.stride, step.padding, step.dilation, step.prologue is None]
+    else:
+        parts += [getattr(step, name, None) for name in ("mode", "kernel", "stride", "act")]
+    return tuple(parts)
+
+
+def _measure(step: Step, threads: int) -> dict[Engine, float]:
+    """Milliseconds of every candidate, each round one run of each."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(value.shape, generator=generator) for value in step.reads]
+    runs: dict[Engine, Callable[[], object]] = {}
+    for engine in _candidates(step):
+        runs[engine] = _alone(step, engine, threads, inputs)
+    # One thread's own time does not count what else runs on the machine.
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    with torch.no_grad():
+        for run in runs.values():  # warm: allocate, load code
+            run()
+        times: dict[Engine, list[float]] = {engine: [] for engine in runs}
+        end = time.perf_counter() + _SECONDS
+        while len(times[TORCH]) < _ROUNDS or time.perf_counter() < end:
+            for engine, run in runs.items():
+                start = clock()
+                run()
+                times[engine].append(1e3 * (clock() - start))
+            if sum(map(sum, times.values())) > 20e3 * _SECONDS:  # a slow layer: no more rounds
+                break
+    # The best of a few: whatever else runs on the machine only makes it slower.
+    return {engine: min(found, default=math.inf) for engine, found in times.items()}
+
+
+def _alone(
+    step: Step, engine: Engine, threads: int, inputs: list[torch.Tensor]
+) -> Callable[[], object]:
+    """A step as a program of its own."""
+    assert not isinstance(step, Aten)
+    copies: dict[Value, Value] = {}
+
+    def copied(value: Value) -> Value:
+        return copies.setdefault(value, Value(value.name, value.shape, value.dtype))
+
+    alone = step.map_values(copied)
+    program = Program([alone], [copied(value) for value in step.reads], [alone.y])
+    plan = Plan(program, lambda _: engine, threads)
+    return lambda: plan.run(inputs)

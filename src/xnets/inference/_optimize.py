@@ -1,0 +1,404 @@
+"""xnets.optimize: a model made ready for inference on this machine's CPU."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from xnets._suggest import unknown_name
+from xnets.inference._choose import ENGINES, choose
+from xnets.inference._execute import TORCH, Engine, Plan
+from xnets.inference._fuse import simplify
+from xnets.inference._ir import Conv, Linear, Program, Step, Value, is_expression
+from xnets.inference._lower import lower
+from xnets.inference._native import has_library
+from xnets.inference._report import Report, count_operations, make_report
+from xnets.inference._trace import CannotOptimizeError, prepare, trace
+
+_TOLERANCE = 1e-3  # relative to the largest output; rounding is 100 times smaller
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """How long one step took.
+
+    Args:
+        name: The module that it comes from; "" for the model itself.
+        kind: What it computes.
+        engine: What ran it.
+        ms: Milliseconds.
+    """
+
+    name: str
+    kind: str
+    engine: str
+    ms: float
+
+
+def optimize(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    engines: str = "measure",
+    check: bool = True,
+) -> OptimizedModel:
+    """Make a model ready for inference on this machine's CPU.
+
+    Batch norms are folded into the weights before them (or, as in DenseNet, become part of the
+    convolution after them); bias, activation and residual sum become part of the product before
+    them; concatenation becomes writing in the right place; memory is planned once for every shape
+    of the input. What runs each layer, our compiled library or torch with the dense weight, is
+    measured here and now. What is neither runs in torch as it is, so that every model works which
+    torch.export can follow.
+
+    Args:
+        model: Any module in eval mode, in float32 on the CPU; it is copied, not changed.
+        example_input: A tensor, or a tuple of arguments. Other batch sizes are planned when they
+            first come; other shapes are traced again.
+        engines: "measure": the fastest for each layer, which may differ from run to run where two
+            are equally fast. "ours": the compiled library wherever it can. "torch": torch alone.
+            The last two give the same numbers each time.
+        check: Whether to compare the result with the model's on the example.
+
+    Returns:
+        A module that takes what the model takes and returns what it returns, up to rounding. It may
+        be called from several threads. `report` says what was done.
+
+    Raises:
+        TypeError: If `model` is no module.
+        ValueError: If the model is in training mode, not in float32 or not on the CPU, cannot be
+            traced or does not compute the same each time; or there are no such engines.
+
+    Examples:
+        >>> import torch, xnets
+        >>> model = xnets.create_model("convnet", compression=4).eval()
+        >>> images = torch.rand(2, 1, 28, 28)
+        >>> fast = optimize(model, images)
+        >>> fast
+        OptimizedModel(18 operations in ... steps, ...)
+        >>> torch.allclose(fast(images), model(images), atol=1e-5)
+        True
+        >>> fast.report.fused["BatchNorm"]
+        4
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if engines not in ENGINES:
+        raise ValueError(unknown_name("engines", engines, ENGINES))
+    if engines == "ours" and not has_library():
+        raise ValueError("`engines`='ours' needs the compiled library: see `xnets list backends`")
+    _check_model(model)
+    arguments = _arguments(example_input)
+    _check_inputs(pytree.tree_leaves(arguments))
+    expected = None
+    if check:
+        with torch.no_grad():
+            expected = model(*arguments)
+    return OptimizedModel(prepare(model), arguments, engines, expected)
+
+
+class OptimizedModel(nn.Module):
+    """What `xnets.optimize` returns: a model that runs, and does nothing else.
+
+    It has no parameters to train, move or save: optimise again where the model is to run.
+
+    Attributes:
+        report: What was done, for the example's shape.
+    """
+
+    def __init__(
+        self, prepared: nn.Module, arguments: tuple[Any, ...], engines: str, expected: Any
+    ) -> None:
+        super().__init__()
+        started = time.perf_counter()
+        self.training = False
+        self._engines = engines
+        self._source = (prepared,)  # in a tuple: no module of this one
+        self._lock = threading.Lock()
+        self._traces: list[_Trace] = []
+        self._plans: dict[Any, _Planned] = {}
+        leaves, spec = pytree.tree_flatten(arguments)
+        self._spec = spec
+        self._operations = 0
+        planned = self._plan_for(leaves)
+        error = _difference(self(*arguments), expected) if expected is not None else float("nan")
+        if error > _TOLERANCE:
+            raise CannotOptimizeError(
+                f"the optimised model is off by {error:.2g} of the largest output: if `model` is "
+                "random in eval mode, pass check=False; else please report it"
+            )
+        self._report = planned.report(error, time.perf_counter() - started)
+
+    @property
+    def report(self) -> Report:
+        """What was done, for the example's shape; `print` it."""
+        return self._report
+
+    def report_for(self, *arguments: Any) -> Report:
+        """What was done for these arguments' shapes.
+
+        Args:
+            arguments: As for a call.
+
+        Returns:
+            The report; its error is not measured.
+        """
+        started = time.perf_counter()
+        planned = self._plan_for(self._leaves(arguments))
+        return planned.report(float("nan"), time.perf_counter() - started)
+
+    def forward(self, *arguments: Any) -> Any:
+        """Compute what the model computes."""
+        leaves = self._leaves(arguments)
+        planned = self._plans.get(_key(leaves))
+        if planned is None:
+            planned = self._plan_for(leaves)
+        with torch.no_grad():
+            outputs = planned.plan.run(planned.inputs(leaves))
+        if planned.is_tensor:
+            return outputs[0]
+        return pytree.tree_unflatten(outputs, planned.spec)
+
+    def profile(self, *arguments: Any, rounds: int = 5) -> list[StepTime]:
+        """Time every step by itself.
+
+        Args:
+            arguments: As for a call.
+            rounds: How many runs to take the fastest time of each step of.
+
+        Returns:
+            The steps in the order in which they run. Their sum is more than a call takes by what it
+            costs to interrupt the compiled library.
+        """
+        leaves = self._leaves(arguments)
+        planned = self._plan_for(leaves)
+        with torch.no_grad():
+            times = [planned.plan.time(planned.inputs(leaves)) for _ in range(max(1, rounds))]
+        found = []
+        for runs in zip(*times, strict=True):
+            step = runs[0][0]
+            engine = str(planned.plan.engine_of(step))
+            found.append(StepTime(step.name, step.label(), engine, min(ms for _, ms in runs)))
+        return found
+
+    # --- traces and plans ------------------------------------------------------------------------
+
+    def _leaves(self, arguments: tuple[Any, ...]) -> list[Any]:
+        leaves, spec = pytree.tree_flatten(arguments)
+        if spec != self._spec:
+            raise ValueError(
+                f"the arguments (of structure {spec}) must be built as the example was "
+                f"({self._spec})"
+            )
+        return leaves
+
+    def _plan_for(self, leaves: list[Any]) -> _Planned:
+        key = _key(leaves)
+        planned = self._plans.get(key)
+        if planned is not None:
+            return planned
+        _check_inputs(leaves)
+        with self._lock:
+            if key not in self._plans:
+                self._plans[key] = self._make_plan(leaves)
+            return self._plans[key]
+
+    def _make_plan(self, leaves: list[Any]) -> _Planned:
+        found = next(((t, s) for t in self._traces if (s := t.fits(leaves)) is not None), None)
+        if found is None:
+            found = self._trace(leaves)
+        traced, sizes = found
+        program = traced.program.bind(sizes)
+        if any(0 in value.shape for value in program.inputs):
+            choices = choose(program, "torch", torch.get_num_threads())
+        else:
+            choices = choose(program, self._engines, torch.get_num_threads())
+        engines = {step.y: choice.engine for step, choice in choices.items()}
+        added = Engine("ours") if self._engines != "torch" and has_library() else TORCH
+
+        def engine_of(step: Step) -> Engine:
+            return engines.get(step.y, added)  # copies that the plan adds
+
+        with torch.inference_mode(False), torch.no_grad():
+            plan = Plan(program, engine_of, torch.get_num_threads())
+
+        def report(error: float, seconds: float) -> Report:
+            return make_report(
+                plan,
+                choices,
+                traced.operations,
+                engines=self._engines,
+                inputs=tuple(tuple(v.shape) for v in program.inputs),
+                weight_bytes=_weight_bytes(program),
+                error=error,
+                seconds=seconds,
+            )
+
+        return _Planned(plan, traced.tensor_leaves, traced.spec, report)
+
+    def _trace(self, leaves: list[Any]) -> tuple[_Trace, dict[Any, int]]:
+        arguments = pytree.tree_unflatten(leaves, self._spec)
+        fitting: _Trace | None = None
+        for dynamic in (True, False) if not self._traces else (False,):
+            found = trace(self._source[0], arguments, dynamic=dynamic)
+            lowered = lower(found).without_dead_steps()
+            with torch.inference_mode(False), torch.no_grad():
+                program = simplify(lowered)
+            spec = found.program.call_spec.out_spec
+            fitting = _Trace(program, leaves, spec, count_operations(lowered))
+            sizes = fitting.fits(leaves)
+            if sizes is not None:
+                self._traces.append(fitting)
+                return fitting, sizes
+        raise CannotOptimizeError("`model` cannot be traced on this input: its sizes do not fit")
+
+    # --- what such a model does not do -----------------------------------------------------------
+
+    def train(self, mode: bool = True) -> OptimizedModel:
+        """Refuse to train.
+
+        Raises:
+            RuntimeError: If `mode` is True.
+        """
+        if mode:
+            raise RuntimeError(
+                "an optimised model cannot be trained: train the model that it was made from, "
+                "then call xnets.optimize again"
+            )
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OptimizedModel:
+        moved = fn(torch.zeros(1))
+        if moved.device.type != "cpu" or moved.dtype != torch.float32:
+            raise RuntimeError(
+                f"an optimised model runs in float32 on the CPU, not in {moved.dtype} on "
+                f"{moved.device}: move the model that it was made from"
+            )
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an optimised model belongs to this machine and cannot be copied or saved: save the "
+            "model with xnets.save, and call xnets.optimize where it runs"
+        )
+
+    def __repr__(self) -> str:
+        report = self.report
+        inputs = ", ".join("x".join(map(str, shape)) for shape in report.inputs)
+        return (
+            f"OptimizedModel({report.operations} operations in {len(report.steps)} steps, "
+            f"engines={report.engines!r}, input {inputs})"
+        )
+
+
+class _Trace:
+    """A simplified program, and which inputs it is right for."""
+
+    def __init__(self, program: Program, leaves: list[Any], spec: Any, operations: int) -> None:
+        self.program = program
+        self.spec = spec
+        self.operations = operations
+        self.tensor_leaves = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self._constants = {i: v for i, v in enumerate(leaves) if not isinstance(v, Tensor)}
+
+    def fits(self, leaves: Sequence[Any]) -> dict[Any, int] | None:
+        """The sizes for which it is the program of these inputs, or None."""
+        if any(leaves[i] != value for i, value in self._constants.items()):
+            return None
+        sizes: dict[Any, int] = {}
+        for index, value in zip(self.tensor_leaves, self.program.inputs, strict=True):
+            tensor = leaves[index]
+            if tensor.dtype != value.dtype or tensor.dim() != len(value.shape):
+                return None
+            for have, want in zip(tensor.shape, value.shape, strict=True):
+                if not is_expression(want):
+                    if have != want:
+                        return None
+                elif not want.is_Symbol or sizes.setdefault(want, have) != have:
+                    return None
+        return sizes
+
+
+class _Planned:
+    """A plan, and how arguments and outputs go with it."""
+
+    def __init__(
+        self, plan: Plan, tensor_leaves: list[int], spec: Any, report: Callable[..., Report]
+    ) -> None:
+        self.plan, self.spec, self.report = plan, spec, report
+        self.is_tensor = bool(spec.is_leaf())
+        self._tensor_leaves = tensor_leaves
+
+    def inputs(self, leaves: list[Any]) -> list[Tensor]:
+        """The tensors of the arguments as the plan takes them."""
+        return [leaves[i].contiguous() for i in self._tensor_leaves]
+
+
+def _key(leaves: list[Any]) -> Any:
+    parts = [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]
+    return (torch.get_num_threads(), *parts)
+
+
+def _arguments(example_input: Any) -> tuple[Any, ...]:
+    return tuple(example_input) if isinstance(example_input, (tuple, list)) else (example_input,)
+
+
+def _check_model(model: nn.Module) -> None:
+    training = [name for name, module in model.named_modules() if module.training]
+    if training:
+        where = f"its {training[0]!r}" if training[0] else "`model`"
+        raise CannotOptimizeError(f"{where} is in training mode: call `model.eval()` first")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.device.type != "cpu":
+            raise CannotOptimizeError(
+                f"`model`'s {name!r} is on {tensor.device}, must be on the CPU: call `model.cpu()`"
+            )
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise CannotOptimizeError(
+                f"`model`'s {name!r} is {tensor.dtype}, must be float32: call `model.float()`"
+            )
+
+
+def _check_inputs(leaves: Sequence[Any]) -> None:
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            continue
+        if leaf.device.type != "cpu":
+            raise CannotOptimizeError(
+                f"an input is on {leaf.device}, must be on the CPU: call `.cpu()` on it"
+            )
+        if leaf.is_floating_point() and leaf.dtype != torch.float32:
+            raise CannotOptimizeError(
+                f"an input is {leaf.dtype}, must be float32: call `.float()` on it"
+            )
+
+
+def _difference(found: Any, expected: Any) -> float:
+    """The largest difference relative to the largest expected output."""
+    worst = 0.0
+    for a, b in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
+        if isinstance(b, Tensor) and b.is_floating_point() and b.numel():
+            largest = float(b.abs().max()) or 1.0
+            worst = max(worst, float((a - b).abs().max()) / largest)
+    return worst
+
+
+def _weight_bytes(program: Program) -> int:
+    tensors: dict[int, Tensor] = {}
+    for step in program:
+        if isinstance(step, (Conv, Linear)):
+            graph = step.weights.pattern
+            parts = [step.weights.edges, step.bias]
+            parts += [] if graph is None else [graph.indptr, graph.indices]
+            tensors.update((t.data_ptr(), t) for t in parts if t is not None)
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+__all__ = ["OptimizedModel", "StepTime", "Value", "optimize"]

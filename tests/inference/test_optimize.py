@@ -1,0 +1,381 @@
+"""xnets.optimize from end to end: equal to the model, on every engine, from several threads."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import xnets
+from tests.inference.conftest import difference, randomized
+from tests.inference.emulated import Emulated
+from tests.inference.test_passes import NETS, Lambda, conv, normed
+from xnets.inference import _choose, _execute, _native, _optimize
+
+HAS_LIBRARY = _native.has_library()
+NEEDS_LIBRARY = pytest.mark.skipif(not HAS_LIBRARY, reason="no compiled library")
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
+    """The compiled library, emulated and watched."""
+    emulation = Emulated()
+    monkeypatch.setattr(_execute, "library", lambda: emulation)
+    for module in (_choose, _optimize):
+        monkeypatch.setattr(module, "has_library", lambda: True)
+    yield emulation
+    _choose.forget()  # such measurements are of the emulation
+
+
+def dense_block() -> nn.Module:
+    """Three layers of a DenseNet, each of which reads all before it."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        features = [m.stem(x)]
+        for layer in (m.a, m.b, m.c):
+            features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+    layers = {"stem": conv()}
+    for name, width in (("a", 8), ("b", 12), ("c", 16)):
+        layers[name] = nn.Sequential(
+            nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, 4, 3, padding=1)
+        )
+    return Lambda(forward, **layers)
+
+
+def inception() -> nn.Module:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        y = torch.cat([m.a(x), m.b(x)], 1)
+        z = torch.cat([m.c(y), y, m.d(y)], 1)  # y is a piece, and whole
+        return z + torch.cat([z[:, :16], z[:, 16:]], 1)
+
+    return Lambda(forward, a=normed(conv()), b=conv(), c=conv(16), d=nn.MaxPool2d(3, 1, 1))
+
+
+def attention() -> nn.Module:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        rows = m.patches(x).flatten(2).transpose(1, 2)
+        rows = torch.cat([m.token.expand(x.shape[0], -1, -1), rows], 1)
+        q, k, v = m.qkv(m.norm(rows)).chunk(3, dim=-1)
+        rows = rows + m.out(nn.functional.scaled_dot_product_attention(q, k, v))
+        return rows + m.mlp(rows)
+
+    model = Lambda(
+        forward, patches=conv(), norm=nn.LayerNorm(8), qkv=nn.Linear(8, 24), out=nn.Linear(8, 8),
+        mlp=nn.Sequential(xnets.nn.ExpanderLinear(8, 32, degree=2), nn.GELU(), nn.Linear(32, 8)),
+    )  # fmt: skip
+    model.token = nn.Parameter(torch.zeros(1, 1, 8))
+    return model
+
+
+def several() -> nn.Module:
+    def forward(m: nn.Module, x: Tensor) -> dict[str, object]:
+        y = m.a(x)
+        return {"input": x, "first": y, "parts": (y.flatten(1), y[:, 2:4], y.permute(0, 2, 3, 1))}
+
+    return Lambda(forward, a=normed(conv()))
+
+
+def shuffled() -> nn.Module:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        for layer in (m.a, m.b):
+            y = torch.cat([left, layer(right)], 1)
+            n, c, h, w = y.shape
+            y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+            left, right = y.chunk(2, 1)
+        return torch.cat([left, right], 1)
+
+    return Lambda(forward, a=conv(4, 4), b=nn.Sequential(conv(4, 4, groups=4), nn.Conv2d(4, 4, 1)))
+
+
+def volume() -> nn.Module:
+    return Lambda(
+        lambda m, x: m.b(m.a(x.unsqueeze(2))).flatten(2),
+        a=nn.Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1)),
+        b=xnets.nn.ExpanderConv3d(8, 4, (1, 3, 3), stride=(1, 2, 2), degree=2),
+    )
+
+
+LARGER = {
+    "dense block": dense_block,
+    "inception": inception,
+    "attention": attention,
+    "several": several,
+    "shuffled": shuffled,
+    "volume": volume,
+    **{name: partial(copy.deepcopy, net) for name, (net, _) in NETS.items()},
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_planned_memory(name: str, emulated: Emulated) -> None:
+    """Every access of the plan is checked; two batch sizes of one trace."""
+    model = randomized(LARGER[name]())
+    x = torch.randn(2, 8, 7, 6)
+    fast = xnets.optimize(model, x, engines="ours")
+    assert emulated.calls
+    for batch in (2, 3, 1):
+        x = torch.randn(batch, 8, 7, 6)
+        before = x.clone()
+        with torch.no_grad():
+            found, expected = fast(x), model(x.clone())
+            assert difference(found, expected) < 1e-5
+            assert difference(fast(x), expected) < 1e-5  # in memory that was used before
+        assert torch.equal(x, before)
+    assert len(fast._traces) == 1
+
+
+@NEEDS_LIBRARY
+@pytest.mark.parametrize("engines", ["measure", "ours"])
+@pytest.mark.parametrize("name", LARGER)
+def test_compiled(name: str, engines: str) -> None:
+    model = randomized(LARGER[name]())
+    for batch in (2, 1):
+        x = torch.randn(batch, 8, 7, 6)
+        fast = xnets.optimize(model, x, engines=engines)
+        with torch.no_grad():
+            assert difference(fast(x), model(x)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["dense block", "attention", "several"])
+def test_torch_alone(name: str) -> None:
+    model = randomized(LARGER[name]())
+    x = torch.randn(2, 8, 7, 6)
+    fast = xnets.optimize(model, x, engines="torch")
+    with torch.no_grad():
+        assert difference(fast(x), model(x)) < 1e-5
+    assert {step.engine for step in fast.report.steps} == {"torch"}
+
+
+def test_dense_blocks_are_written_in_place(emulated: Emulated) -> None:
+    fast = xnets.optimize(randomized(dense_block()), torch.randn(2, 8, 7, 6), engines="ours")
+    assert fast.report.written_in_place == 9
+    assert not [step for step in fast.report.steps if step.kind == "copy"]
+    assert fast.report.calls == 1
+    assert emulated.calls[-1] == 4
+
+
+def test_memory_is_used_again(emulated: Emulated) -> None:
+    layers = [normed(conv()) for _ in range(6)]
+    fast = xnets.optimize(
+        randomized(nn.Sequential(*layers)), torch.randn(1, 8, 8, 8), engines="ours"
+    )
+    assert fast.report.arena_bytes == 2 * 4 * 8 * 64
+    assert fast.report.unshared_bytes == 5 * 4 * 8 * 64
+
+
+def test_sums_overwrite_what_is_added(emulated: Emulated) -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.a(x)
+        return m.d(y + m.c(m.b(y)))
+
+    model = Lambda(forward, a=conv(), b=conv(), c=conv(), d=conv()).eval()
+    fast = xnets.optimize(model, torch.randn(1, 8, 8, 8), engines="ours")
+    assert fast.report.arena_bytes == 2 * 4 * 8 * 64  # y, b(y): the sum lies where y lay
+
+
+def test_what_is_read_twice_is_not_overwritten(emulated: Emulated) -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.a(x)
+        return m.c(y + m.b(y))  # y is the input of b, too
+
+    model = Lambda(forward, a=conv(), b=conv(), c=conv()).eval()
+    x = torch.randn(1, 8, 8, 8)
+    fast = xnets.optimize(model, x, engines="ours")
+    with torch.no_grad():
+        assert difference(fast(x), model(x)) < 1e-5
+
+
+# --- what a user sees ----------------------------------------------------------------------------
+
+
+def small() -> nn.Module:
+    return randomized(
+        nn.Sequential(normed(conv()), normed(conv()), nn.Flatten(), nn.Linear(200, 3))
+    )
+
+
+def test_threads_share_a_model() -> None:
+    model = small()
+    inputs = [torch.randn(1 + i % 3, 8, 5, 5) for i in range(24)]
+    fast = xnets.optimize(model, inputs[0])
+    with ThreadPoolExecutor(6) as pool, torch.no_grad():
+        found = list(pool.map(fast, inputs * 4))
+        for x, y in zip(inputs * 4, found, strict=True):
+            assert difference(y, model(x)) < 1e-5
+
+
+def test_outputs_are_the_callers() -> None:
+    fast = xnets.optimize(small(), torch.randn(1, 8, 5, 5))
+    x = torch.randn(1, 8, 5, 5)
+    first = fast(x)
+    kept = first.clone()
+    fast(torch.randn(1, 8, 5, 5))
+    assert torch.equal(first, kept)
+
+
+def test_inference_mode_and_no_mode_mix() -> None:
+    model, x = dense_block(), torch.randn(1, 8, 5, 5)
+    with torch.inference_mode():
+        fast = xnets.optimize(randomized(model), x)
+        fast(x)
+    y = fast(x)
+    assert not y.requires_grad
+    with torch.inference_mode():
+        fast(x)
+
+
+def test_other_shapes_are_traced_again() -> None:
+    model = randomized(nn.Sequential(normed(conv()), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    fast = xnets.optimize(model, torch.randn(1, 8, 5, 5))
+    x = torch.randn(2, 8, 9, 4)
+    with torch.no_grad():
+        assert difference(fast(x), model(x)) < 1e-5
+    assert fast.report_for(x).inputs == ((2, 8, 9, 4),)
+    assert fast.report.inputs == ((1, 8, 5, 5),)
+
+
+def test_a_layout_of_the_input_is_no_matter() -> None:
+    model = small()
+    x = torch.randn(2, 8, 5, 5).to(memory_format=torch.channels_last)
+    fast = xnets.optimize(model, x)
+    with torch.no_grad():
+        assert difference(fast(x), model(x)) < 1e-5
+
+
+def test_empty_batches() -> None:
+    fast = xnets.optimize(small(), torch.randn(2, 8, 5, 5))
+    assert fast(torch.randn(0, 8, 5, 5)).shape == (0, 3)
+
+
+def test_several_arguments() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, options: dict[str, Tensor], factor: float) -> Tensor:
+            return x * factor + options["bias"]
+
+    arguments = (torch.randn(2, 3), {"bias": torch.randn(2, 3)}, 2.0)
+    fast = xnets.optimize(Two().eval(), arguments)
+    assert difference(fast(*arguments), Two()(*arguments)) < 1e-6
+    other = (*arguments[:2], 3.0)
+    assert difference(fast(*other), Two()(*other)) < 1e-6
+    with pytest.raises(ValueError, match="must be built as the example"):
+        fast(arguments[0])
+
+
+def test_report_and_profile() -> None:
+    fast = xnets.optimize(small(), torch.randn(1, 8, 5, 5))
+    report = fast.report
+    assert report.fused == {"BatchNorm": 2, "ReLU": 2}
+    assert report.error < 1e-5
+    assert [step.kind for step in report.steps] == ["dense conv 3x3"] * 2 + ["dense linear"]
+    assert json.loads(json.dumps(report.to_dict()))["operations"] == report.operations == 7
+    text = str(report)
+    assert "0.0" in text
+    assert "BatchNorm, ReLU" in text
+    assert "7 operations became 3 steps" in text
+    times = fast.profile(torch.randn(1, 8, 5, 5))
+    assert [time.kind for time in times] == [step.kind for step in report.steps]
+    assert all(time.ms > 0 for time in times)
+
+
+def test_choices_are_measured_once() -> None:
+    _choose.forget()
+    model = small()
+    first = xnets.optimize(model, torch.randn(1, 8, 5, 5)).report
+    second = xnets.optimize(model, torch.randn(1, 8, 5, 5)).report
+    assert first.steps == second.steps
+    measured = [step for step in first.steps if step.ms]
+    assert len(measured) == (3 if HAS_LIBRARY else 0)
+    for step in measured:
+        assert "torch" in step.ms
+        assert step.engine in step.ms
+
+
+@NEEDS_LIBRARY
+def test_forced_engines_give_the_same_numbers_each_time() -> None:
+    model, x = small(), torch.randn(2, 8, 5, 5)
+    first = xnets.optimize(model, x, engines="ours")
+    second = xnets.optimize(model, x, engines="ours")
+    assert {step.engine.split(" ")[0] for step in first.report.steps} == {"ours"}
+    assert first.report.calls == 1
+    assert torch.equal(first(x), second(x))
+
+
+# --- what it refuses -----------------------------------------------------------------------------
+
+
+def test_training_is_refused() -> None:
+    model = nn.Sequential(conv(), nn.BatchNorm2d(8))
+    with pytest.raises(ValueError, match=r"`model` is in training mode: call `model.eval\(\)`"):
+        xnets.optimize(model, torch.randn(1, 8, 5, 5))
+    model.eval()[1].train()
+    with pytest.raises(ValueError, match="its '1' is in training mode"):
+        xnets.optimize(model, torch.randn(1, 8, 5, 5))
+    fast = xnets.optimize(model.eval(), torch.randn(1, 8, 5, 5))
+    assert fast.eval() is fast
+    with pytest.raises(RuntimeError, match="train the model that it was made from"):
+        fast.train()
+
+
+def test_other_types_are_refused() -> None:
+    x = torch.randn(1, 8, 5, 5)
+    with pytest.raises(ValueError, match=r"'weight' is torch.float64.* call `model.float\(\)`"):
+        xnets.optimize(conv().double().eval(), x.double())
+    with pytest.raises(ValueError, match="'weight' is on meta, must be on the CPU"):
+        xnets.optimize(conv().to("meta").eval(), x)
+    with pytest.raises(ValueError, match=r"an input is torch.float16.* call `.float\(\)`"):
+        xnets.optimize(conv().eval(), x.half())
+    with pytest.raises(TypeError, match=r"`model` must be a torch.nn.Module, got builtin_function"):
+        xnets.optimize(torch.relu_, x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean 'torch'"):
+        xnets.optimize(conv().eval(), x, engines="toch")
+    fast = xnets.optimize(conv().eval(), x)
+    assert fast.float() is fast
+    with pytest.raises(RuntimeError, match="move the model that it was made from"):
+        fast.double()
+
+
+def test_decisions_by_values_are_refused() -> None:
+    model = Lambda(lambda m, x: x * 2 if x.sum() > 0 else x).eval()
+    with pytest.raises(ValueError, match="decides by values of tensors"):
+        xnets.optimize(model, torch.ones(1, 2, 3, 3))
+
+
+def test_randomness_is_noticed() -> None:
+    model = Lambda(lambda m, x: nn.functional.dropout(x, 0.5, training=True)).eval()
+    x = torch.ones(1, 8, 5, 5)
+    with pytest.raises(ValueError, match="pass check=False"):
+        xnets.optimize(model, x)
+    fast = xnets.optimize(model, x, check=False)
+    assert not torch.equal(fast(x), fast(x))
+
+
+def test_it_is_not_saved_or_copied() -> None:
+    fast = xnets.optimize(small(), torch.randn(1, 8, 5, 5))
+    with pytest.raises(TypeError, match=r"and call xnets\.optimize where it runs"):
+        pickle.dumps(fast)
+    with pytest.raises(TypeError, match=r"and call xnets\.optimize where it runs"):
+        copy.deepcopy(fast)
+    assert not fast.state_dict()
+
+
+def test_the_model_is_not_changed() -> None:
+    model = small()
+    before = copy.deepcopy(model.state_dict())
+    x = torch.randn(1, 8, 5, 5)
+    fast = xnets.optimize(model, x)
+    y = fast(x)
+    with torch.no_grad():
+        model[0][0].weight.zero_()
+    assert torch.equal(fast(x), y)
+    model.load_state_dict(before)
+    assert model(x).requires_grad
