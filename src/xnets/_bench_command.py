@@ -83,6 +83,10 @@ def numbers(name: str, text: str | None) -> list[int] | None: ...
 
 
 @overload
+def numbers(name: str, text: str, kind: type[float]) -> list[float]: ...
+
+
+@overload
 def numbers(name: str, text: str | None, kind: type[float]) -> list[float] | None: ...
 
 
