@@ -157,7 +157,7 @@ def models(
             seconds=seconds or (0.3 if quick else None),
         ),
         size=size,
-        compressions=numbers("--compressions", compressions, float) or [],
+        compressions=numbers("--compressions", compressions, float),
         families=names(families),
         blocks=read_blocks(blocks),
         steps=names(steps),

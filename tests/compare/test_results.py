@@ -77,3 +77,11 @@ def test_sizes_and_digests_are_reproduced(path):
             net = build_model(trial.recipe, channels, 8 if channels == 4 else 10)
             total = count(net, torch.zeros(1, channels, size, size))
             assert (total.macs, total.params) == (int(row["macs"]), int(row["params"]))
+
+
+def test_the_pages_name_files_that_there_are():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {n for page in pages for n in re.findall(r"results/[\w.@-]+\.csv", page.read_text())}
+    assert {f"results/{path.name}" for path in FILES} <= named
+    for name in named:
+        assert (ROOT / name).is_file(), name
