@@ -69,6 +69,28 @@ def speeds_of_blocks():
     return {key: geometric_mean(values) for key, values in found.items()}
 
 
+def test_the_table_of_devices_is_what_certify_finds():
+    page = (ROOT / "docs" / "performance.md").read_text()
+    lines = re.findall(r"^\| `\((\d+), (\d+)\)` \| (.*) \|$", page, re.MULTILINE)
+    assert len(lines) == 11
+    speeds = speeds_of_blocks()
+    for b_out, b_in, cells in lines:
+        *gaps, cpu, gpu = cells.split(" | ")
+        block = f"({b_out}, {b_in})"
+        measured = ("forward", block) in speeds
+        shown = (
+            f"{speeds['forward', block]:.1f}, {speeds['training', block]:.1f}" if measured else ""
+        )
+        assert cpu == (shown or "not measured")
+        assert gpu == "not yet measured" or int(b_out) < 16
+        if int(b_out) * int(b_in) < 256:  # seconds each
+            continue
+        for (size, compression), gap in zip(((256, 4), (1024, 4), (1024, 8)), gaps, strict=True):
+            sides = (int(b_out), int(b_in))
+            found = measure_block("biregular", size, size, compression, sides, seeds=5)
+            assert f"{found.gap:.2f}" == gap, (block, size, compression)
+
+
 @pytest.mark.parametrize(("family", "block"), [("biregular", (4, 1)), ("random", (16, 1))])
 def test_blocks_are_reproduced(family, block):
     found = measure_block(family, 256, 256, 8, block, seeds=5)
