@@ -7,17 +7,21 @@ import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 import xnets
 from tests.inference.conftest import difference, randomized
 from tests.inference.emulated import Emulated
-from tests.inference.test_passes import NETS, Lambda, conv, normed
+from tests.inference.nets import LARGER, NETS, Lambda, bound, conv, dense_block, lowered, normed
 from xnets.inference import _choose, _execute, _native, _optimize
+from xnets.inference._execute import TORCH, Engine, Plan
+from xnets.inference._fuse import simplify
+from xnets.inference._ir import Conv, Linear, Step
+from xnets.inference._native import why_not_native
 
 HAS_LIBRARY = _native.has_library()
 NEEDS_LIBRARY = pytest.mark.skipif(not HAS_LIBRARY, reason="no compiled library")
@@ -34,126 +38,55 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
     _choose.forget()  # such measurements are of the emulation
 
 
-def dense_block() -> nn.Module:
-    """Three layers of a DenseNet, each of which reads all before it."""
+def run_plan(name: str, batch: int, engine: Engine) -> None:
+    """The planned program of a network, twice, beside the network."""
+    model, program = lowered(name)
+    program = bound(simplify(program), batch)
 
-    def forward(m: nn.Module, x: Tensor) -> Tensor:
-        features = [m.stem(x)]
-        for layer in (m.a, m.b, m.c):
-            features.append(layer(torch.cat(features, 1)))
-        return torch.cat(features, 1)
+    def engine_of(step: Step) -> Engine:
+        if why_not_native(step):
+            return TORCH
+        choices = [e for e in _choose.candidates(step) if e.name == engine.name]
+        return choices[0] if isinstance(step, (Conv, Linear)) else engine
 
-    layers = {"stem": conv()}
-    for name, width in (("a", 8), ("b", 12), ("c", 16)):
-        layers[name] = nn.Sequential(
-            nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, 4, 3, padding=1)
-        )
-    return Lambda(forward, **layers)
-
-
-def inception() -> nn.Module:
-    def forward(m: nn.Module, x: Tensor) -> Tensor:
-        y = torch.cat([m.a(x), m.b(x)], 1)
-        z = torch.cat([m.c(y), y, m.d(y)], 1)  # y is a piece, and whole
-        return z + torch.cat([z[:, :16], z[:, 16:]], 1)
-
-    return Lambda(forward, a=normed(conv()), b=conv(), c=conv(16), d=nn.MaxPool2d(3, 1, 1))
+    plan = Plan(program, engine_of, torch.get_num_threads())
+    x = torch.randn(batch, 8, 7, 6)
+    before = x.clone()
+    with torch.no_grad():
+        expected = tree_leaves(model(x.clone()))
+        for _ in range(2):  # in memory that is new, and in memory that was used before
+            assert difference(plan.run([x]), expected) < 1e-5
+    assert torch.equal(x, before)
 
 
-def attention() -> nn.Module:
-    def forward(m: nn.Module, x: Tensor) -> Tensor:
-        rows = m.patches(x).flatten(2).transpose(1, 2)
-        rows = torch.cat([m.token.expand(x.shape[0], -1, -1), rows], 1)
-        q, k, v = m.qkv(m.norm(rows)).chunk(3, dim=-1)
-        rows = rows + m.out(nn.functional.scaled_dot_product_attention(q, k, v))
-        return rows + m.mlp(rows)
-
-    model = Lambda(
-        forward, patches=conv(), norm=nn.LayerNorm(8), qkv=nn.Linear(8, 24), out=nn.Linear(8, 8),
-        mlp=nn.Sequential(xnets.nn.ExpanderLinear(8, 32, degree=2), nn.GELU(), nn.Linear(32, 8)),
-    )  # fmt: skip
-    model.token = nn.Parameter(torch.zeros(1, 1, 8))
-    return model
-
-
-def several() -> nn.Module:
-    def forward(m: nn.Module, x: Tensor) -> dict[str, object]:
-        y = m.a(x)
-        return {"input": x, "first": y, "parts": (y.flatten(1), y[:, 2:4], y.permute(0, 2, 3, 1))}
-
-    return Lambda(forward, a=normed(conv()))
-
-
-def shuffled() -> nn.Module:
-    def forward(m: nn.Module, x: Tensor) -> Tensor:
-        left, right = x.chunk(2, 1)
-        for layer in (m.a, m.b):
-            y = torch.cat([left, layer(right)], 1)
-            n, c, h, w = y.shape
-            y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
-            left, right = y.chunk(2, 1)
-        return torch.cat([left, right], 1)
-
-    return Lambda(forward, a=conv(4, 4), b=nn.Sequential(conv(4, 4, groups=4), nn.Conv2d(4, 4, 1)))
-
-
-def volume() -> nn.Module:
-    return Lambda(
-        lambda m, x: m.b(m.a(x.unsqueeze(2))).flatten(2),
-        a=nn.Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1)),
-        b=xnets.nn.ExpanderConv3d(8, 4, (1, 3, 3), stride=(1, 2, 2), degree=2),
-    )
-
-
-LARGER = {
-    "dense block": dense_block,
-    "inception": inception,
-    "attention": attention,
-    "several": several,
-    "shuffled": shuffled,
-    "volume": volume,
-    **{name: partial(copy.deepcopy, net) for name, (net, _) in NETS.items()},
-}
-
-
-@pytest.mark.parametrize("name", LARGER)
-def test_planned_memory(name: str, emulated: Emulated) -> None:
-    """Every access of the plan is checked; two batch sizes of one trace."""
-    model = randomized(LARGER[name]())
-    x = torch.randn(2, 8, 7, 6)
-    fast = xnets.optimize(model, x, engines="ours")
+@pytest.mark.parametrize("batch", [2, 1])
+@pytest.mark.parametrize("name", [*NETS, *LARGER])
+def test_every_access_of_the_plan(name: str, batch: int, emulated: Emulated) -> None:
+    run_plan(name, batch, Engine("ours"))
     assert emulated.calls
-    for batch in (2, 3, 1):
-        x = torch.randn(batch, 8, 7, 6)
-        before = x.clone()
-        with torch.no_grad():
-            found, expected = fast(x), model(x.clone())
-            assert difference(found, expected) < 1e-5
-            assert difference(fast(x), expected) < 1e-5  # in memory that was used before
-        assert torch.equal(x, before)
-    assert len(fast._traces) == 1
 
 
 @NEEDS_LIBRARY
-@pytest.mark.parametrize("engines", ["measure", "ours"])
-@pytest.mark.parametrize("name", LARGER)
-def test_compiled(name: str, engines: str) -> None:
-    model = randomized(LARGER[name]())
-    for batch in (2, 1):
-        x = torch.randn(batch, 8, 7, 6)
-        fast = xnets.optimize(model, x, engines=engines)
-        with torch.no_grad():
-            assert difference(fast(x), model(x)) < 1e-5
+@pytest.mark.parametrize("batch", [2, 1])
+@pytest.mark.parametrize("name", [*NETS, *LARGER])
+def test_compiled(name: str, batch: int) -> None:
+    run_plan(name, batch, Engine("ours"))
+
+
+@pytest.mark.parametrize("name", [*NETS, *LARGER])
+def test_torch_alone(name: str) -> None:
+    run_plan(name, 2, TORCH)
 
 
 @pytest.mark.parametrize("name", ["dense block", "attention", "several"])
-def test_torch_alone(name: str) -> None:
+def test_any_batch_by_one_trace(name: str) -> None:
     model = randomized(LARGER[name]())
-    x = torch.randn(2, 8, 7, 6)
-    fast = xnets.optimize(model, x, engines="torch")
-    with torch.no_grad():
-        assert difference(fast(x), model(x)) < 1e-5
-    assert {step.engine for step in fast.report.steps} == {"torch"}
+    fast = xnets.optimize(model, torch.randn(1, 8, 7, 6))
+    for batch in (3, 1):
+        x = torch.randn(batch, 8, 7, 6)
+        with torch.no_grad():
+            assert difference(fast(x), model(x)) < 1e-5
+    assert len(fast._traces) == 1
 
 
 def test_dense_blocks_are_written_in_place(emulated: Emulated) -> None:

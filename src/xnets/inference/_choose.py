@@ -17,7 +17,9 @@ from xnets.inference._native import has_library, why_not_native
 ENGINES = ("measure", "ours", "torch")
 _ROWS = (4, 8)  # of torch's layers: outputs that share a list of inputs
 _ROUNDS, _SECONDS = 3, 0.06  # of each candidate at least, and of all candidates of a step about
-_WORTH = 0.97  # torch must be so much faster: a step of its own interrupts a run of ours
+# Between two runs of ours torch must make up for what it costs to leave and to enter the library,
+# and for caches that are not as warm as when it is measured alone.
+_WORTH, _INTERRUPTION = 0.9, 0.02
 
 # What was measured: signature of the step -> milliseconds of each candidate.
 _KNOWN: dict[tuple[object, ...], dict[Engine, float]] = {}
@@ -62,11 +64,10 @@ def choose(program: Program, engines: str, threads: int) -> dict[Step, Choice]:
         elif engines == "torch":
             chosen[step] = Choice(TORCH, {}, "as asked for")
         elif engines == "ours":
-            chosen[step] = Choice(_candidates(step)[0], {}, "as asked for")
+            chosen[step] = Choice(candidates(step)[0], {}, "as asked for")
         else:
             ms = _measured(step, threads)
-            best = min(ms, key=lambda e: ms[e] * (1.0 if e.name == "ours" else 1 / _WORTH))
-            chosen[step] = Choice(best, ms)
+            chosen[step] = Choice(_best(ms), ms)
     return chosen
 
 
@@ -76,7 +77,7 @@ def forget() -> None:
         _KNOWN.clear()
 
 
-def _candidates(step: Step) -> list[Engine]:
+def candidates(step: Step) -> list[Engine]:
     """What could run a step, the likeliest first."""
     if not isinstance(step, (Conv, Linear)) or step.weights.pattern is not None:
         return [Engine("ours"), TORCH]
@@ -84,6 +85,13 @@ def _candidates(step: Step) -> list[Engine]:
     fitting = [rows for rows in _ROWS if height % rows == 0]
     ours = [Engine("ours", rows) for rows in fitting] or [Engine("ours", height)]
     return [*ours, TORCH]
+
+
+def _best(ms: dict[Engine, float]) -> Engine:
+    def cost(engine: Engine) -> float:
+        return ms[engine] if engine.name == "ours" else ms[engine] / _WORTH + _INTERRUPTION
+
+    return min(ms, key=cost)
 
 
 def _measured(step: Step, threads: int) -> dict[Engine, float]:
@@ -115,7 +123,7 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(value.shape, generator=generator) for value in step.reads]
     runs: dict[Engine, Callable[[], object]] = {}
-    for engine in _candidates(step):
+    for engine in candidates(step):
         runs[engine] = _alone(step, engine, threads, inputs)
     # One thread's own time does not count what else runs on the machine.
     clock = time.thread_time if threads == 1 else time.perf_counter
@@ -129,7 +137,7 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
                 start = clock()
                 run()
                 times[engine].append(1e3 * (clock() - start))
-            if sum(map(sum, times.values())) > 20e3 * _SECONDS:  # a slow layer: no more rounds
+            if sum(map(sum, times.values())) > 5e3 * _SECONDS:  # a slow layer: no more rounds
                 break
     # The best of a few: whatever else runs on the machine only makes it slower.
     return {engine: min(found, default=math.inf) for engine, found in times.items()}
