@@ -172,6 +172,7 @@ def time_layer(
         DeviceBrokenError: If nothing can run on the device any more in this process.
     """
     label, batch, step, graphs = case
+    begin("building")
     [shape] = read_shapes(label)
     setup = Setup(shape, batch, training=step == "training", device=device, dtype=plan.dtype)
     launch = "graph" if graphs and device == "cuda" else "eager"

@@ -92,6 +92,7 @@ def time_network(
     Raises:
         DeviceBrokenError: If nothing can run on the device any more in this process.
     """
+    begin("building")
     try:
         models = list(_models(network))
     except (ValueError, ImportError) as error:  # timm or torchvision is not installed
