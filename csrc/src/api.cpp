@@ -9,11 +9,13 @@ using xn::Call;
 using xn::check_conv;
 using xn::check_rows;
 using xn::columns_for;
+using xn::Depthwise;
 using xn::Dots;
 using xn::Few;
 using xn::backward_rows;
 using xn::few_rows;
 using xn::forward_rows;
+using xn::is_depthwise;
 using xn::kernel_taps;
 using xn::Layout;
 using xn::num_edges;
@@ -54,7 +56,9 @@ int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, 
   if (call.status({conv}) || !check_conv(*conv, *graph)) return -1;
   const int32_t taps = kernel_taps(*conv);
   size_t bytes = 0;
-  if (op == XN_FORWARD) {
+  if (op == XN_FORWARD && is_depthwise(*graph, *conv)) {
+    bytes = call.kernels->depthwise_scratch(call.depthwise(*conv));
+  } else if (op == XN_FORWARD) {
     bytes = call.kernels->apply_scratch(call.forward(conv_layout(call, *conv), taps));
   } else if (op == XN_GRAD_WEIGHT) {
     bytes = call.kernels->dots_scratch(call.dots(conv_layout(call, *conv), taps));
@@ -73,6 +77,12 @@ int32_t xn_conv_forward(const xn_graph* graph, const xn_conv* conv, const float*
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph)) return XN_BAD_ARGUMENT;
+  if (is_depthwise(*graph, *conv)) {
+    Depthwise depthwise = call.depthwise(*conv);
+    depthwise.weight = weight, depthwise.bias = bias, depthwise.x = x, depthwise.y = y;
+    call.kernels->depthwise(depthwise);
+    return XN_OK;
+  }
   const Layout layout = conv_layout(call, *conv);
   Apply apply = call.forward(layout, kernel_taps(*conv));
   apply.weight = weight, apply.bias = bias, apply.source = x, apply.target = y;

@@ -44,6 +44,19 @@ inline bool check_rows(int64_t rows) { return rows >= 0 && rows <= most_int - 64
 // Where every row stands alone loads bind, so that they should be aligned; elsewhere gaps cost more.
 inline Columns columns_for(const Rows& rows) { return rows.b_out % 2 ? Columns::aligned : Columns::compact; }
 
+// Whether a convolution is one for the kernels that take an input for each output.
+inline bool is_depthwise(const xn_graph& g, const xn_conv& c) {
+  const bool flat = c.input[0] == 1 && c.kernel[0] == 1 && c.stride[0] == 1 && c.padding[0] == 0;
+  const bool square = c.kernel[1] == c.kernel[2] && c.stride[1] == c.stride[2] && c.padding[1] == c.padding[2];
+  const bool known = (c.kernel[2] == 3 || c.kernel[2] == 5) && c.stride[2] <= 2 && c.padding[2] <= c.kernel[2];
+  if (!flat || !square || !known || c.dilation[1] != 1 || c.dilation[2] != 1 || g.b_out != 1 || g.b_in != 1) return false;
+  const Int3 size = output_size(c);
+  if (c.batch == 0 || size[1] == 0 || size[2] == 0) return false;
+  for (int32_t i = 0; i <= g.num_out; ++i)
+    if (g.indptr[i] != i) return false;
+  return true;
+}
+
 struct Call {
   const xn_graph* graph;
   const Kernels* kernels;
@@ -75,6 +88,14 @@ struct Call {
   Apply backward(const Layout& layout, int32_t taps) const {
     return {backward_rows(*graph), &layout, nullptr, taps, nullptr, nullptr, nullptr,
             scratch + (scratch ? weight_bytes(taps) : 0), threads};
+  }
+  Depthwise depthwise(const xn_conv& c) const {
+    const Int3 size = output_size(c);
+    const int64_t in = int64_t{c.input[1]} * c.input[2] * graph->num_in;
+    const int64_t out = int64_t{size[1]} * size[2] * graph->num_out;
+    return {c.batch,    graph->num_in, graph->num_out, c.input[1], c.input[2],  size[1],      size[2], c.kernel[2],
+            c.stride[2], c.padding[2], graph->indices, nullptr,    nullptr,     nullptr,      nullptr, nullptr,
+            in,         out,           0,              {},         nullptr,     scratch,      threads};
   }
   Few few(int64_t rows) const {
     return {forward_rows(*graph), static_cast<int32_t>(rows), nullptr, nullptr, nullptr, nullptr, nullptr, scratch,

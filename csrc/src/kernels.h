@@ -85,6 +85,24 @@ struct Few {
   const Finish* finish = nullptr;   // forward
 };
 
+// A convolution of images in which output c has the one input index[c], kernel 3 or 5 and stride 1 or 2 in both axes.
+struct Depthwise {
+  int32_t batch, channels_in, channels;
+  int64_t height, width, out_height, out_width;
+  int32_t kernel, stride, padding;
+  const int32_t* index;
+  const float* weight;
+  const float* bias;
+  const float* x;
+  float* y;
+  const float* residual;
+  int64_t x_image, y_image, residual_image;
+  Activation act;
+  const Prepare* prepare;
+  void* scratch;
+  int threads;
+};
+
 // y = act(x[index[c]] * scale[c] + shift[c] + residual) for every channel c; what is null is the channel itself, 1, 0, 0.
 struct Map {
   int32_t batch, channels;
@@ -124,6 +142,8 @@ struct Kernels {
   size_t (*few_grad_input_scratch)(const Few&);
   void (*few_grad_input)(const Few&);
   void (*few_grad_weight)(const Few&);
+  size_t (*depthwise_scratch)(const Depthwise&);
+  void (*depthwise)(const Depthwise&);
   void (*map)(const Map&);
   size_t (*pool_scratch)(const Pool&);
   void (*pool)(const Pool&);

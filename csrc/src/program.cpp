@@ -169,6 +169,15 @@ struct Step {
     return few;
   }
 
+  xn::Depthwise depthwise() const {
+    xn::Depthwise d = call.depthwise(*step.conv);
+    d.weight = step.weight, d.bias = step.bias, d.act = act;
+    d.x = place(step.x), d.y = place(step.y), d.residual = finish.residual;
+    d.x_image = step.x.image, d.y_image = step.y.image, d.residual_image = step.residual.image;
+    if (is_prepared(step)) d.prepare = &prepare;
+    return d;
+  }
+
   xn::Pool pool() const {
     const xn_conv& c = *step.conv;
     return {c.batch, step.channels_in, triple(c.input), triple(c.kernel), triple(c.stride), triple(c.padding),
@@ -191,12 +200,16 @@ struct Step {
 
   bool uses_few() const { return step.kind == XN_STEP_LINEAR && step.rows <= xn::few_rows; }
 
+  bool uses_depthwise() const { return step.kind == XN_STEP_CONV && xn::is_depthwise(*step.graph, *step.conv); }
+
   size_t scratch() const {
+    if (uses_depthwise()) return call.kernels->depthwise_scratch(depthwise());
     if (has_graph(step)) return uses_few() ? 0 : call.kernels->apply_scratch(apply(layout()));
     return is_pool(step) ? call.kernels->pool_scratch(pool()) : 0;
   }
 
   void run() const {
+    if (uses_depthwise()) return call.kernels->depthwise(depthwise());
     if (uses_few()) return call.kernels->few_forward(few());
     if (has_graph(step)) return call.kernels->apply(apply(layout()));
     if (is_pool(step)) return call.kernels->pool(pool());
