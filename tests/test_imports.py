@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "import_reference": {"models", "nn", "graphs"},
     "train": {"models", "convert", "count", "nn", "graphs", "ops"},
     "reproduce": {"train", "models", "count"},
-    "bench": {"models", "count", "export", "files", "nn", "graphs", "ops"},
+    "bench": {"models", "count", "export", "files", "inference", "nn", "graphs", "ops"},
     "compare": {"bench", "train", "graphs"},
     "cli": {
         "bench",

@@ -15,7 +15,7 @@ PAPER = {
     "vgg16": ({}, 32),
     "densenet_cifar": ({"depth": 22, "growth": 16}, 16),
     "mobilenet": ({"width": 0.25}, 64),
-    "alexnet": ({}, 80),
+    "alexnet": ({}, 224),
 }
 KINDS = {
     "dense": {"compression": 1},

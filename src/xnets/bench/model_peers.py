@@ -16,11 +16,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-import xnets
 from xnets._errors import UserError
 from xnets.bench._model_competitor import ModelCompetitor, Start, Started, inference
 from xnets.bench._model_parity import compare_outputs
 from xnets.export import to_onnx
+from xnets.inference import optimize
 from xnets.models import build_model
 from xnets.nn import ExpanderLayer, ExpanderLinear
 
@@ -36,8 +36,8 @@ class CannotTakePart(UserError):  # noqa: N818 - what is said is no error of the
 
 
 def default_model_peers() -> list[str]:
-    """Every peer; `optimized` as far as this version has `xnets.optimize`."""
-    return [name for name in MODEL_PEERS if name != "optimized" or hasattr(xnets, "optimize")]
+    """Every peer."""
+    return list(MODEL_PEERS)
 
 
 # --- the dense network in other runtimes ----------------------------------------------------------
@@ -174,9 +174,6 @@ def optimized_peer(sparse: nn.Module, row: dict[str, Any]) -> ModelCompetitor:
     """
 
     def start(x: Tensor) -> Callable[[], Started]:
-        optimize = getattr(xnets, "optimize", None)
-        if optimize is None:
-            raise CannotTakePart("this version of xnets has no xnets.optimize")
         return lambda: Started(inference(optimize(sparse.eval(), x), x))
 
     return ModelCompetitor({**row, "competitor": "optimized"}, sparse, start=start)

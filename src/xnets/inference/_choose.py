@@ -137,7 +137,7 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
                 start = clock()
                 run()
                 times[engine].append(1e3 * (clock() - start))
-            if sum(map(sum, times.values())) > 5e3 * _SECONDS:  # a slow layer: no more rounds
+            if sum(map(sum, times.values())) > 3e3 * _SECONDS:  # a slow layer: no more rounds
                 break
     # The best of a few: whatever else runs on the machine only makes it slower.
     return {engine: min(found, default=math.inf) for engine, found in times.items()}
@@ -155,5 +155,4 @@ def _alone(
 
     alone = step.map_values(copied)
     program = Program([alone], [copied(value) for value in step.reads], [alone.y])
-    plan = Plan(program, lambda _: engine, threads)
-    return lambda: plan.run(inputs)
+    return Plan(program, lambda _: engine, threads).repeatable(inputs)

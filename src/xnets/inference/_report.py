@@ -47,6 +47,8 @@ class Report:
         engines: As asked for.
         steps: One entry a step.
         operations: Operations of the model in eval mode.
+        pieces: How many pieces the batch is cut into, each run through all steps; the shapes,
+            memory and times of the steps are those of one piece.
         written_in_place: Pieces of concatenations that are made where they belong.
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
         arena_bytes: Memory of all activations of a call.
@@ -61,6 +63,7 @@ class Report:
     engines: str
     steps: tuple[StepReport, ...]
     operations: int
+    pieces: int
     written_in_place: int
     calls: int
     arena_bytes: int
@@ -100,7 +103,8 @@ class Report:
         fused = ", ".join(f"{count} {word}" for word, count in self.fused.items())
         lines = [
             f"{self.operations} operations became {len(self.steps)} steps in {self.calls} calls: "
-            f"{shares or 'nothing to run'}, {self.threads} threads",
+            f"{shares or 'nothing to run'}, {self.threads} threads"
+            + (f", the batch in {self.pieces} pieces" if self.pieces > 1 else ""),
             f"part of another step: {fused or 'nothing'}; pieces of concatenations written in "
             f"place: {self.written_in_place}",
             f"activations {self.arena_bytes:,} bytes ({self.unshared_bytes:,} without sharing), "

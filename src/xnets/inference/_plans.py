@@ -1,0 +1,186 @@
+"""From a trace and sizes to what runs: engines chosen, memory planned, batches cut into pieces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xnets.inference._choose import Choice, choose
+from xnets.inference._execute import TORCH, Engine, Plan
+from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
+from xnets.inference._native import has_library
+from xnets.inference._report import Report, make_report
+
+# A batch may be faster in pieces, whose activations stay in the cache from step to step.
+_PIECES = (1,)  # samples
+_ROUNDS = 2
+
+
+class Trace:
+    """A simplified program, and which inputs it is right for."""
+
+    def __init__(self, program: Program, leaves: list[Any], spec: Any, operations: int) -> None:
+        self.program = program
+        self.spec = spec
+        self.operations = operations
+        self.tensor_leaves = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self._constants = {i: v for i, v in enumerate(leaves) if not isinstance(v, Tensor)}
+
+    def fits(self, leaves: Sequence[Any]) -> dict[Any, int] | None:
+        """The sizes for which it is the program of these inputs, or None."""
+        if any(leaves[i] != value for i, value in self._constants.items()):
+            return None
+        sizes: dict[Any, int] = {}
+        for index, value in zip(self.tensor_leaves, self.program.inputs, strict=True):
+            tensor = leaves[index]
+            if tensor.dtype != value.dtype or tensor.dim() != len(value.shape):
+                return None
+            for have, want in zip(tensor.shape, value.shape, strict=True):
+                if not is_expression(want):
+                    if have != want:
+                        return None
+                elif not want.is_Symbol or sizes.setdefault(want, have) != have:
+                    return None
+        return sizes
+
+    @property
+    def any_batch(self) -> Any:
+        """The symbol of the batch, if every step treats every sample by itself; else None."""
+        symbols = {value.shape[0] for value in self.program.inputs if value.shape}
+        if len(symbols) != 1 or self._constants or not is_expression(batch := symbols.pop()):
+            return None
+        for step in self.program:
+            values = [*step.reads, *step.makes]
+            if isinstance(step, Aten) or any(value.shape[0] != batch for value in values):
+                return None
+        outputs = self.program.outputs
+        return batch if all(isinstance(output, Value) for output in outputs) else None
+
+
+class Planned:
+    """A plan, and how arguments and outputs go with it.
+
+    Args:
+        plan: For the samples of one piece.
+        pieces: How many pieces the batch is cut into.
+        trace: What it is the plan of.
+        choices: What was chosen for its steps.
+        engines: As asked for.
+    """
+
+    def __init__(
+        self, plan: Plan, pieces: int, trace: Trace, choices: Mapping[Step, Choice], engines: str
+    ) -> None:
+        self.plan, self.pieces, self.spec = plan, pieces, trace.spec
+        self.is_tensor = bool(trace.spec.is_leaf())
+        self._trace, self._choices, self._engines = trace, choices, engines
+
+    def run(self, leaves: Sequence[Any]) -> list[Any]:
+        """The outputs for the leaves of the arguments."""
+        inputs = self._inputs(leaves)
+        if self.pieces == 1:
+            return self.plan.run(inputs)
+        parts = [self.plan.run(piece) for piece in self._cut(inputs)]
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+    def time(self, leaves: Sequence[Any]) -> list[tuple[Step, float]]:
+        """Each step and the milliseconds that it took, all pieces together."""
+        runs = [self.plan.time(piece) for piece in self._cut(self._inputs(leaves))]
+        return [(run[0][0], sum(ms for _, ms in run)) for run in zip(*runs, strict=True)]
+
+    def report(self, error: float, seconds: float) -> Report:
+        """What was done."""
+        program = self.plan.program
+        shapes = [tuple(value.shape) for value in program.inputs]
+        if self.pieces > 1:
+            shapes = [(shape[0] * self.pieces, *shape[1:]) for shape in shapes]
+        return make_report(
+            self.plan,
+            self._choices,
+            self._trace.operations,
+            pieces=self.pieces,
+            engines=self._engines,
+            inputs=tuple(shapes),
+            weight_bytes=_weight_bytes(program),
+            error=error,
+            seconds=seconds,
+        )
+
+    def _inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
+        return [leaves[i].contiguous() for i in self._trace.tensor_leaves]
+
+    def _cut(self, inputs: list[Tensor]) -> list[tuple[Tensor, ...]]:
+        return list(zip(*(tensor.chunk(self.pieces) for tensor in inputs), strict=True))
+
+
+def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int) -> Planned:
+    """Plan a trace for one set of sizes.
+
+    Args:
+        trace: The trace.
+        sizes: A number for each of its symbols.
+        engines: See `xnets.optimize`. Where they are measured, so is whether to cut the batch.
+        threads: How many threads the compiled library takes.
+
+    Returns:
+        The fastest plan.
+    """
+    planned = _planned(trace, sizes, 1, engines, threads)
+    batch = trace.any_batch
+    if engines != "measure" or batch is None or not has_library():
+        return planned
+    whole = sizes[batch]
+    cuts = [whole // size for size in _PIECES if size < whole and whole % size == 0]
+    if not cuts:
+        return planned
+    found = [planned]
+    found += [_planned(trace, {batch: whole // n}, n, engines, threads) for n in cuts]
+    inputs = [torch.zeros(tuple(value.shape)) for value in planned.plan.program.inputs]
+    leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
+    for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
+        leaves[index] = tensor
+    with torch.no_grad():
+        times = [_fastest(lambda one=one: one.run(leaves), threads) for one in found]  # type: ignore[misc]
+    return found[times.index(min(times))]
+
+
+def _planned(
+    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
+) -> Planned:
+    program = trace.program.bind(sizes)
+    empty = any(0 in value.shape for value in program.inputs)
+    choices = choose(program, "torch" if empty else engines, threads)
+    by_value = {step.y: choice.engine for step, choice in choices.items()}
+    added = Engine("ours") if engines != "torch" and not empty and has_library() else TORCH
+
+    def engine_of(step: Step) -> Engine:
+        return by_value.get(step.y, added)  # copies that the plan adds
+
+    with torch.inference_mode(False), torch.no_grad():
+        return Planned(Plan(program, engine_of, threads), pieces, trace, choices, engines)
+
+
+def _fastest(run: Callable[[], object], threads: int) -> float:
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    run()
+    times = []
+    for _ in range(_ROUNDS):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return min(times)
+
+
+def _weight_bytes(program: Program) -> int:
+    tensors: dict[int, Tensor] = {}
+    for step in program:
+        if isinstance(step, (Conv, Linear)):
+            graph = step.weights.pattern
+            parts = [step.weights.edges, step.bias]
+            parts += [] if graph is None else [graph.indptr, graph.indices]
+            tensors.update((t.data_ptr(), t) for t in parts if t is not None)
+    return sum(t.numel() * t.element_size() for t in tensors.values())
