@@ -85,7 +85,7 @@ def optimize(
         >>> torch.allclose(fast(images), model(images), atol=1e-5)
         True
         >>> fast.report.fused["BatchNorm"]
-        4
+        7
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
