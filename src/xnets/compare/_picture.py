@@ -76,7 +76,7 @@ def _draw(axes: Any, points: Sequence[Point], cost: str) -> None:
             _line(axes, [point], DENSE, cost, color="black", marker="*", shift=1, markersize=10)
     axes.set_xscale("log")
     axes.margins(x=0.08)
-    _ticks(axes)
+    _ticks(axes, cost)
     axes.grid(color="0.92")
 
 
@@ -110,9 +110,12 @@ def _name_compressions(axes: Any, points: Sequence[Point]) -> None:
         )
 
 
-def _ticks(axes: Any) -> None:
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+def _ticks(axes: Any, cost: str) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    # Not EngFormatter for milliseconds: "500 m" of them would be read as something else.
+    axes.xaxis.set_major_formatter(
+        EngFormatter(sep=" ") if cost == "macs" else StrMethodFormatter("{x:g}")
+    )
     axes.xaxis.set_minor_formatter(NullFormatter())
