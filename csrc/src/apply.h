@@ -110,7 +110,8 @@ struct Workspace {
   int32_t* cursors[2];  // where the edges of a stretch begin and end, by block
 
   Workspace(Arena& arena, const Apply& a, const Plan& plan)
-      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in)),
+      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in),
+              a.prepare != nullptr),
         tile(arena.take<float>(plan.tile * plan.batch)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         next(arena.take<Segment>(panel.most_segments)),

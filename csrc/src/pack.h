@@ -40,19 +40,6 @@ XN_INLINE void pack_punched(float* to, const float* from, const Segment* segment
   zero_whole_vectors(to + last.at + last.length, last.gap);
 }
 
-// One channel of a plane, prepared on the way.
-static void pack_prepared(float* to, const float* from, const Segment* segments, int64_t count, int64_t step,
-                          const Prepare& prepare, int32_t channel) {
-  const float scale = prepare.scale ? prepare.scale[channel] : 1.0f;
-  const float shift = prepare.shift ? prepare.shift[channel] : 0.0f;
-  if (step != 1) pack_exactly(to, from, segments, count, step);
-  for (int64_t s = 0; s < count; ++s) {
-    float* out = to + segments[s].at;
-    map_run(out, step == 1 ? from + segments[s].far : out, nullptr, segments[s].length, scale, shift, prepare.act);
-    if (step == 1) zero(out + segments[s].length, segments[s].gap);
-  }
-}
-
 XN_INLINE bool is_punched(const Segment* segments, int64_t count, int64_t step) {
   if (count < 3 || step != 1) return false;
   for (int64_t s = 1; s < count - 1; ++s)
@@ -117,10 +104,12 @@ struct Panel {
   int64_t* counts;
   bool* punched;
   int64_t most_segments;
+  float* mapped;  // what all planes need of one channel, prepared
+  int64_t mapped_size;
 
   static int64_t plane_length(const Layout& layout, int64_t tile) { return round_up(tile + layout.halo, lanes); }
 
-  Panel(Arena& arena, const Layout& layout, int64_t tile, int32_t channels) {
+  Panel(Arena& arena, const Layout& layout, int64_t tile, int32_t channels, bool prepared = false) {
     plane_ld = plane_length(layout, tile);
     channel_ld = plane_ld * layout.num_planes();
     size = channel_ld * channels;
@@ -129,6 +118,8 @@ struct Panel {
     segments = arena.take<Segment>(most_segments * layout.num_planes());
     counts = arena.take<int64_t>(layout.num_planes());
     punched = arena.take<bool>(layout.num_planes());
+    mapped_size = prepared ? least(layout.source.total, int64_t{4096}) : 0;
+    mapped = arena.take<float>(prepared ? mapped_size + 2 * lanes : 0);
   }
 
   // Reads the source itself instead.
@@ -155,13 +146,7 @@ struct Panel {
       punched[p] = is_punched(segments + p * most_segments, counts[p], step);
     }
     const float* from = source + image * layout.source.image + first * layout.source.channel;
-    if (prepare) {
-      for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)
-        for (int32_t p = 0; p < planes; ++p)
-          pack_prepared(own + c * channel_ld + p * plane_ld, from, segments + p * most_segments, counts[p], step,
-                        *prepare, first + c);
-      return;
-    }
+    if (prepare) return pack_prepared(layout, from, first, channels, *prepare);
     if (planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld) {  // one whole run of pixels
       from += segments[1].far;
       for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)
@@ -185,6 +170,57 @@ struct Panel {
           pack_roughly(to, from, list, counts[p]);
       }
     }
+  }
+
+  // The same from a source that is prepared on the way, once where its pixels appear in several planes.
+  void pack_prepared(const Layout& layout, const float* from, int32_t first, int32_t channels, const Prepare& prepare) {
+    const int32_t planes = layout.num_planes();
+    const int64_t step = layout.source_step[2];
+    const bool whole = planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld;
+    int64_t low = INT64_MAX, high = 0;
+    for (int32_t p = 0; p < planes; ++p)
+      for (int64_t s = 1; s < counts[p]; ++s) {
+        const Segment& segment = segments[p * most_segments + s];
+        low = least(low, segment.far);
+        high = most(high, segment.far + (segment.length - 1) * step + 1);
+      }
+    low = least(low, high);
+    with_function(prepare.act, [&](auto function) {
+      float* to = own;
+      for (int32_t c = first; c < first + channels; ++c, from += layout.source.channel) {
+        const Vec scale = splat(prepare.scale ? prepare.scale[c] : 1.0f);
+        const Vec shift = splat(prepare.shift ? prepare.shift[c] : 0.0f);
+        auto map = [&](float* out, const float* in, int64_t count) {
+          int64_t i = 0;
+          for (; i + lanes <= count; i += lanes) store(out + i, function(load(in + i) * scale + shift));
+          if (i == count) return;
+          float last[lanes] = {};
+          copy_rest(last, in + i, count - i);
+          store(last, function(load(last) * scale + shift));
+          copy_rest(out + i, last, count - i);
+        };
+        if (whole) {
+          map(to, from + segments[1].far, plane_ld);
+          to += plane_ld;
+          continue;
+        }
+        const bool once = high - low <= mapped_size;  // not where images are joined
+        if (once) map(mapped, from + low, high - low);
+        for (int32_t p = 0; p < planes; ++p, to += plane_ld) {
+          const Segment* list = segments + p * most_segments;
+          if (!once) {
+            pack_exactly(to, from, list, counts[p], step);
+            for (int64_t s = 1; s < counts[p]; ++s) map(to + list[s].at, to + list[s].at, list[s].length);
+          } else if (step != 1 || c + 1 == first + channels) {
+            pack_exactly(to, mapped - low, list, counts[p], step);
+          } else if (punched[p]) {
+            pack_punched(to, mapped - low, list, counts[p]);
+          } else {
+            pack_roughly(to, mapped - low, list, counts[p]);
+          }
+        }
+      }
+    });
   }
 };
 

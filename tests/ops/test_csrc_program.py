@@ -259,6 +259,59 @@ def test_conv(library, isa, name, shape):
         close(program.result(y, *want.shape), ACTS[act][3](want))
 
 
+DEPTHWISE = {  # batch, side lengths, kernel, stride, padding, outputs for each input
+    "3x3": (2, (19, 21), 3, 1, 1, 1),
+    "3x3_7x7": (3, (7, 7), 3, 1, 1, 1),
+    "3x3_stride": (1, (15, 22), 3, 2, 1, 1),
+    "5x5": (2, (14, 14), 5, 1, 2, 1),
+    "5x5_stride": (1, (17, 33), 5, 2, 2, 2),
+    "bands": (1, (150, 45), 3, 1, 1, 1),
+    "bands_stride": (1, (141, 60), 3, 2, 1, 2),
+    "unpadded": (1, (9, 12), 3, 2, 0, 1),
+    "padded_far": (1, (4, 5), 3, 1, 3, 1),
+    "one_pixel": (2, (1, 1), 5, 2, 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise(library, isa, name):
+    """One input for each output, not always its own; also without a program."""
+    batch, size, kernel, stride, padding, multiplier = DEPTHWISE[name]
+    width = 5
+    inputs = torch.arange(width * multiplier).flip(0) // multiplier
+    graph = Graph(library, width, len(inputs), range(len(inputs) + 1), inputs)
+    x, weight = torch.randn(batch, width, *size), torch.randn(len(inputs), kernel, kernel)
+    bias, scale, shift = torch.randn(len(inputs)), torch.randn(width), torch.randn(width)
+    conv = conv_of(batch, size, (kernel,) * 2, (stride,) * 2, (padding,) * 2)
+    dense = graph.dense(weight.double())
+    for act, added, prepared, threads in (
+        ("relu6", False, False, 1),
+        ("relu", True, False, 2),
+        ("silu", False, True, 2),
+        ("none", True, True, 1),
+    ):
+        source = x.double()
+        fields = {"scale": scale, "shift": shift, "in_act": Act.CLAMP} if prepared else {}
+        if prepared:
+            source = F.relu(source * channels(scale, x) + channels(shift, x))
+        want = F.conv2d(source, dense, bias.double(), stride, padding)
+        program = Program(library, threads, isa)
+        put, y = program.put(x, 2, 1), program.room(*want.shape, before=1, after=2)
+        if added:
+            residual = torch.randn(want.shape)
+            program.read(y, *want.shape).copy_(residual)
+            want = want + residual
+        fields |= {"graph": graph, "conv": conv, "weight": weight, "bias": bias, **act_fields(act)}
+        program.add(Kind.CONV, put, y, y if added else None, **fields)
+        program.run()
+        close(program.result(y, *want.shape), ACTS[act][3](want))
+    layer = binding.Conv(
+        graph, x.shape, (kernel,) * 2, (stride,) * 2, (padding,) * 2, threads=2, isa=isa
+    )
+    want = F.conv2d(x.double(), dense, bias.double(), stride, padding)
+    close(layer.forward(x, weight, bias), want)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3, 5, 37])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_linear(library, isa, name, rows):
