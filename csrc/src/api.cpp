@@ -5,14 +5,15 @@
 #include "call.h"
 
 using xn::Apply;
+using xn::backward_rows;
 using xn::Call;
 using xn::check_conv;
 using xn::check_rows;
+using xn::Columns;
 using xn::columns_for;
 using xn::Depthwise;
 using xn::Dots;
 using xn::Few;
-using xn::backward_rows;
 using xn::few_rows;
 using xn::forward_rows;
 using xn::is_depthwise;
@@ -26,9 +27,20 @@ Layout conv_layout(const Call& call, const xn_conv& conv) {
   return xn::forward_layout(conv, call.graph->num_in, call.graph->num_out, columns_for(forward_rows(*call.graph)));
 }
 
-Layout phase_layout(const Call& call, const xn_conv& conv, int64_t phase) {
-  return xn::grad_input_layout(conv, call.graph->num_in, call.graph->num_out, phase,
-                               columns_for(backward_rows(*call.graph)));
+Layout phase_layout(const Call& call, const xn_conv& conv, int64_t phase, Columns columns) {
+  return xn::grad_input_layout(conv, call.graph->num_in, call.graph->num_out, phase, columns);
+}
+
+// Scratch for the gradient to the input by scattering, or 0 if that is not for this call.
+size_t scatter_bytes(const Call& call, const xn_conv& conv) {
+  size_t bytes = 0;
+  for (int64_t phase = 0; phase < xn::grad_input_phases(conv); ++phase) {
+    const Layout layout = phase_layout(call, conv, phase, Columns::compact);
+    const size_t needed = call.kernels->scatter_scratch(call.forward(layout, kernel_taps(conv)));
+    if (!needed && !layout.empty()) return 0;
+    bytes = std::max(bytes, needed);
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -63,9 +75,14 @@ int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, 
   } else if (op == XN_GRAD_WEIGHT) {
     bytes = call.kernels->dots_scratch(call.dots(conv_layout(call, *conv), taps));
   } else if (op == XN_GRAD_INPUT && call.has_transpose()) {
-    for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase)
-      bytes = std::max(bytes, call.kernels->apply_scratch(call.backward(phase_layout(call, *conv, phase), taps)));
-    bytes += static_cast<size_t>(call.weight_bytes(taps));
+    bytes = scatter_bytes(call, *conv);
+    if (!bytes) {
+      const Columns columns = columns_for(backward_rows(*graph));
+      for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase)
+        bytes = std::max(
+            bytes, call.kernels->apply_scratch(call.backward(phase_layout(call, *conv, phase, columns), taps)));
+      bytes += static_cast<size_t>(call.weight_bytes(taps));
+    }
   } else {
     return -1;
   }
@@ -96,10 +113,20 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph) || !call.has_transpose()) return XN_BAD_ARGUMENT;
   const int32_t taps = kernel_taps(*conv);
+  if (scatter_bytes(call, *conv)) {
+    for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
+      const Layout layout = phase_layout(call, *conv, phase, Columns::compact);
+      Apply apply = call.forward(layout, taps);
+      apply.weight = weight, apply.source = grad_y, apply.target = grad_x;
+      if (!layout.empty()) call.kernels->scatter(apply);
+    }
+    return XN_OK;
+  }
   float* transposed = reinterpret_cast<float*>(call.scratch);
+  const Columns columns = columns_for(backward_rows(*graph));
   if (conv->batch > 0) xn::transpose_weights(*graph, weight, taps, transposed, call.threads);
   for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
-    const Layout layout = phase_layout(call, *conv, phase);
+    const Layout layout = phase_layout(call, *conv, phase, columns);
     Apply apply = call.backward(layout, taps);
     apply.weight = transposed, apply.source = grad_y, apply.target = grad_x;
     call.kernels->apply(apply);
@@ -130,10 +157,11 @@ int64_t xn_linear_scratch(const xn_graph* graph, int64_t rows, int32_t op, int32
     if (rows > few_rows)
       bytes = call.kernels->dots_scratch(call.dots(xn::rows_layout(rows, graph->num_in, graph->num_out), 1));
   } else if (op == XN_GRAD_INPUT && call.has_transpose()) {
-    bytes = rows <= few_rows
-                ? call.kernels->few_grad_input_scratch(call.few(rows))
-                : call.kernels->apply_scratch(call.backward(xn::rows_layout(rows, graph->num_out, graph->num_in), 1)) +
-                      static_cast<size_t>(call.weight_bytes(1));
+    const Layout layout = xn::rows_layout(rows, graph->num_out, graph->num_in);
+    const size_t scattered = rows <= few_rows ? 0 : call.kernels->scatter_scratch(call.forward(layout, 1));
+    bytes = rows <= few_rows ? call.kernels->few_grad_input_scratch(call.few(rows))
+            : scattered      ? scattered
+                             : call.kernels->apply_scratch(call.backward(layout, 1)) + static_cast<size_t>(call.weight_bytes(1));
   } else {
     return -1;
   }
@@ -170,9 +198,15 @@ int32_t xn_linear_grad_input(const xn_graph* graph, int64_t rows, const float* g
     call.kernels->few_grad_input(few);
     return XN_OK;
   }
+  const Layout layout = xn::rows_layout(rows, graph->num_out, graph->num_in);
+  if (call.kernels->scatter_scratch(call.forward(layout, 1))) {
+    Apply apply = call.forward(layout, 1);
+    apply.weight = weight, apply.source = grad_y, apply.target = grad_x;
+    call.kernels->scatter(apply);
+    return XN_OK;
+  }
   float* transposed = reinterpret_cast<float*>(call.scratch);
   xn::transpose_weights(*graph, weight, 1, transposed, call.threads);
-  const Layout layout = xn::rows_layout(rows, graph->num_out, graph->num_in);
   Apply apply = call.backward(layout, 1);
   apply.weight = transposed, apply.source = grad_y, apply.target = grad_x;
   call.kernels->apply(apply);

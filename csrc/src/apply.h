@@ -6,6 +6,16 @@
 
 namespace xn::XN_ISA {
 
+// How many base edges are added up before they are added to the result. A long sum is made of shorter ones, or its
+// rounding error would grow with its length. Dense convolutions with several taps err more, which allows longer ones.
+static int32_t run_length(const Rows& graph, int32_t num_taps) {
+  const int64_t edges = ceil_div(graph.indptr[graph.blocks()], graph.blocks()), terms = most(1, graph.b_in * num_taps);
+  const int64_t longest = num_taps == 1 ? 36 : graph.b_out == 1 ? 48 : 72;
+  const int64_t most_edges = most(least(most(edges * terms / 4, int64_t{36}), longest) / terms, int64_t{1});
+  const int64_t runs = most(ceil_div(edges, most_edges), int64_t{1});
+  return static_cast<int32_t>(most(ceil_div(edges, runs), int64_t{1}));
+}
+
 // How an Apply is cut up: `tiles` of `tile` flat positions for each image, each tile's groups in `parts` parts, each
 // part's inputs in `stretches`.
 struct Plan {
@@ -14,6 +24,7 @@ struct Plan {
   int32_t batch;    // rows at a time: whole blocks, or one group of a large block
   int32_t stretch;  // base inputs that the first-level cache holds
   int32_t stretches;
+  int32_t run;      // base edges in a sum, at most
   bool by_feature;  // features lie side by side in the target
   bool pointwise;
   bool streams;     // source and target come from beyond the second-level cache
@@ -40,6 +51,7 @@ struct Plan {
     parts = parts_per_tile(units, a.threads);
     stretch = stretch_length(a);
     stretches = static_cast<int32_t>(ceil_div(a.graph.num_in / a.graph.b_in, stretch));
+    run = run_length(a.graph, layout.num_taps());
     batch = stretches > 1 ? a.graph.num_out : 16;
   }
 
@@ -217,9 +229,6 @@ struct Destination {
   }
 };
 
-// A long sum is made of shorter ones, or its rounding error would grow with its length.
-constexpr int64_t terms_per_run = 36;
-
 // `rows` rows from `first` on of blocks [block, block_end), for the stretch of the tile that `work` holds.
 static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, int32_t stretch,
                        int32_t origin, int32_t first, int32_t rows, int32_t block, int32_t block_end) {
@@ -230,7 +239,7 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
               work.tap_at, a.bias, nullptr, 0,
               origin, (stretch + 1) * plan.stretch,
               stretch ? work.cursors[stretch % 2] : a.graph.indptr, work.cursors[(stretch + 1) % 2], stretch == 0,
-              static_cast<int32_t>(most(int64_t{1}, terms_per_run / most(1, a.graph.b_in * a.layout->num_taps())))};
+              plan.run};
   const bool last = stretch + 1 == plan.stretches;
   const bool clamped = to.finish && to.finish->act.kind == XN_ACT_CLAMP;
   const bool mapped = to.finish && to.finish->act.kind != XN_ACT_NONE && !clamped;

@@ -136,6 +136,9 @@ struct Kernels {
   int lanes;
   size_t (*apply_scratch)(const Apply&);
   void (*apply)(const Apply&);
+  // The gradient to the input on the forward graph and its weights: `graph.num_out` channels are read, `num_in` written.
+  size_t (*scatter_scratch)(const Apply&);  // 0 if the transposed graph serves better
+  void (*scatter)(const Apply&);
   size_t (*dots_scratch)(const Dots&);
   void (*dots)(const Dots&);
   void (*few_forward)(const Few&);
