@@ -109,6 +109,11 @@ NETS = {
         Lambda(lambda m, x: m.a(x.flatten(2).transpose(1, 2)) + 0.5, a=nn.Linear(8, 8)),
         ["View", "Aten", "Linear", "Pointwise"],
     ),
+    "grouped linear": (
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                      xnets.nn.ExpanderLinear(8, 4, compression=2, family="grouped"), nn.ReLU()),
+        ["Pool", "View", "Linear"],
+    ),
     "prelu": (nn.Sequential(conv(), nn.PReLU()), ["Conv", "Aten"]),
 }  # fmt: skip
 

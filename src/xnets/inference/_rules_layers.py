@@ -23,7 +23,9 @@ def _constant(value: Any) -> bool:
 @rule("traced")
 def _expander(at: Lowering, x: Any, name: str, num_out: int, kernel: Any, *geometry: Any) -> Any:
     layer = at.layers[name]
-    weights = Weights(layer.weight.detach(), layer.num_in, layer.num_out, layer.pattern)
+    weights = Weights(
+        layer.weight.detach(), layer.num_in, layer.num_out, layer.pattern, is_linear=not kernel
+    )
     bias = None if layer.bias is None else layer.bias.detach()
     at.where = name
     if not kernel:
@@ -98,7 +100,7 @@ def _convolution(
 def _linear(at: Lowering, x: Any, weight: Any, bias: Any = None) -> Any:
     if not (is_fp32(x) and _constant(bias) and isinstance(weight, Tensor) and weight.dim() == 2):
         return NotImplemented
-    weights = Weights(weight.reshape(-1, 1), weight.shape[1], weight.shape[0])
+    weights = Weights(weight.reshape(-1, 1), weight.shape[1], weight.shape[0], is_linear=True)
     return at.add(Linear(name=at.where, x=x, weights=weights, bias=bias, y=at.out))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,6 +21,7 @@ class Weights:
         num_out: Outputs.
         pattern: The graph of an expander layer; None for torch's layers.
         groups: Of torch's layers.
+        is_linear: Whether they are of a linear layer.
     """
 
     edges: Tensor
@@ -28,6 +29,7 @@ class Weights:
     num_out: int
     pattern: Pattern | None = None
     groups: int = 1
+    is_linear: bool = False
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -65,16 +67,14 @@ class Weights:
             fan = torch.full((self.num_out,), fan_in)
         factor = scale.double().repeat_interleave(fan, output_size=self.edges.shape[0])
         scaled = self.edges.double() * factor.view(-1, *[1] * (self.edges.dim() - 1))
-        return Weights(
-            scaled.to(self.edges.dtype), self.num_in, self.num_out, self.pattern, self.groups
-        )
+        return replace(self, edges=scaled.to(self.edges.dtype))
 
     @cached_property
     def torch_groups(self) -> int:
-        """The most groups of a torch layer that has all these edges."""
+        """The most groups of a torch layer that has all these edges; linear layers have none."""
         if self.pattern is None:
             return self.groups
-        return _groups_of(self.pattern)
+        return 1 if self.is_linear else _groups_of(self.pattern)
 
     def dense(self) -> Tensor:
         """The weight of torch's convolution, whose groups are `torch_groups`.
