@@ -167,6 +167,7 @@ def test_killed_again_and_again_at_random_a_run_ends_the_same(tmp_path):
     while kills < 30:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(folder), "0", "never"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in `run`: threads change rounding
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
