@@ -150,6 +150,7 @@ struct Ahead {
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
       : a(apply), segments(work.next), count(0), channel(0) {
     if (!plan.streams || plan.by_feature || unit >= plan.units || a.layout->source_step[2] != 1) return;
+    if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     count = a.layout->pack_segments(0, unit % plan.tiles * plan.tile, plan.tile, work.next);
   }
