@@ -137,6 +137,51 @@ def resnet34(c: int, classes: int) -> State:
     return w.state
 
 
+def resnet50(c: int, classes: int) -> State:
+    """Bottlenecks, all three convolutions of each expanders; shortcuts are dense."""
+    w, channels = Writer(), 64
+    w.conv("conv1", 3, 64, 7)
+    w.norm("bn1", 64)
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        width = 32 << stage
+        for block in range(blocks):
+            name = f"layer{stage}.{block}"
+            w.x_conv(f"{name}.conv1", channels, width, 1, channels // c)
+            w.norm(f"{name}.bn1", width)
+            w.x_conv(f"{name}.conv2", width, width, 3, width // c)
+            w.norm(f"{name}.bn2", width)
+            w.x_conv(f"{name}.conv3", width, 4 * width, 1, width // c)
+            w.norm(f"{name}.bn3", 4 * width)
+            if block == 0:
+                w.conv(f"{name}.downsample.0", channels, 4 * width, 1)
+                w.norm(f"{name}.downsample.1", 4 * width)
+            channels = 4 * width
+    w.linear("fc", 2048, classes)
+    return w.state
+
+
+def densenet121(c: int, classes: int) -> State:
+    """Of old torchvision's names: `norm.1`, not `norm1`. Transitions are dense."""
+    w, channels = Writer(), 64
+    w.conv("features.conv0", 3, channels, 7)
+    w.norm("features.norm0", channels)
+    for block, layers in enumerate((6, 12, 24, 16), start=1):
+        for i in range(1, layers + 1):
+            name = f"features.denseblock{block}.denselayer{i}"
+            w.norm(f"{name}.norm.1", channels)
+            w.x_conv(f"{name}.conv.1", channels, 128, 1, channels // c)
+            w.norm(f"{name}.norm.2", 128)
+            w.x_conv(f"{name}.conv.2", 128, 32, 3, 128 // c)
+            channels += 32
+        if block < 4:
+            w.norm(f"features.transition{block}.norm", channels)
+            w.conv(f"features.transition{block}.conv", channels, channels // 2, 1)
+            channels //= 2
+    w.norm("features.norm5", channels)
+    w.linear("classifier", channels, classes)
+    return w.state
+
+
 def vgg16(degrees: list[int]) -> State:
     """DataParallel is around `features` alone."""
     w, place, channels = Writer(), 0, 3

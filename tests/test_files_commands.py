@@ -27,10 +27,9 @@ def file(tmp_path, monkeypatch):
     return "m.safetensors"
 
 
-@pytest.mark.parametrize("lowering", ["dense", "gather"])
-def test_onnx(file, lowering, tmp_path):
+def test_onnx(file, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    done = invoke("export", file, "--format", "onnx", "--lowering", lowering, "--input", "1x8x8")
+    done = invoke("export", file, "--format", "onnx", "--lowering", "gather", "--input", "1x8x8")
     assert done.exit_code == 0, done.output
     size = (tmp_path / "m.onnx").stat().st_size
     assert done.stdout == f"wrote m.onnx ({size:,} bytes)\n"

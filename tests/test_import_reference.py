@@ -122,6 +122,34 @@ def test_resnet(tmp_path):
     assert torch.equal(model.layer4[2].bn2.running_var, state["layer4.2.bn2.running_var"])
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "expanders"),
+    [
+        (old.densenet121, "X-DenseNet-BC-2-121", 2 * 58),
+        pytest.param(old.resnet50, "X-ResNet-2-50", 3 * 16, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_for_imagenet(make, name, expanders, tmp_path):
+    state = make(c=2, classes=7)
+    path = write(old.parallel(state), tmp_path / "i.pth.tar")
+    model, report = xnets.import_reference(path, name)
+    assert len(report.layers) == expanders
+    layers = dict(model.named_modules())
+    for layer in report.layers:
+        weight, mask = state[f"{layer.original}.fpWeight"], state[f"{layer.original}.mask"]
+        assert torch.equal(layers[layer.name].dense_weight(), weight * mask)
+    # All else, in order: the same numbers.
+    rest = [v for k, v in state.items() if not k.endswith(("fpWeight", "mask"))]
+    own = [
+        value
+        for key, value in model.state_dict().items()
+        if not isinstance(layers[key.rpartition(".")[0]], ExpanderLayer)
+        and not key.endswith("num_batches_tracked")
+    ]
+    assert len(own) == len(rest)
+    assert all(torch.equal(a, b) for a, b in zip(own, rest, strict=True))
+
+
 def test_vgg_mixes_dense_and_expander_layers(tmp_path):
     state = old.vgg16([64, 64, 64, *[16] * 9])
     model, report = xnets.import_reference(

@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 
 import xnets
 from xnets.bench import ModelsReport, model_peers
-from xnets.bench._model_parity import check_against_dense, compare_outputs, dense_twin
+from xnets.bench._model_parity import (
+    check_against_dense,
+    compare_outputs,
+    dense_twin,
+    without_zeros,
+)
 from xnets.bench.models import ModelRow
 from xnets.cli import app
 from xnets.models import build_model, full_name, input_size
@@ -268,3 +273,12 @@ def test_outputs_are_compared_by_shape_and_value():
     assert compare_outputs([torch.ones(2)], [torch.tensor([1.0, 1.1])])[1] != ""
     assert compare_outputs([torch.ones(2)], [torch.tensor([1.0, float("nan")])])[1] != ""
     assert "shapes" in compare_outputs(torch.ones(1), torch.ones(2))[1]
+
+
+def test_heads_that_start_at_zero_hide_nothing():
+    """Torchvision's vision transformers start so: any two of them give the same outputs."""
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3))
+    nn.init.zeros_(net[1].weight)
+    before = net[0].weight.clone()
+    assert without_zeros(net)(torch.randn(2, 8)).std() > 0.1
+    assert torch.equal(net[0].weight, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def run_onnx(path, *inputs):
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    return torch.from_numpy(session.run(None, fed)[0])
+    outputs = [torch.from_numpy(y) for y in session.run(None, fed)]
+    return outputs if len(outputs) > 1 else outputs[0]
 
 
 def floats_in(path):
@@ -85,13 +87,26 @@ def test_every_layer_lowered(name, lowering):
     assert not any(p.data_ptr() in shared for p in lowered.parameters())
 
 
+class Several(nn.Module):
+    """Layers side by side, each with an input of its own: one export for all of them."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, a, b, c, d):
+        return tuple(f(x) for f, x in zip(self.layers, (a, b, c, d), strict=True))
+
+
 @pytest.mark.parametrize("lowering", ["dense", "gather"])
-@pytest.mark.parametrize("name", ["linear", "linear, irregular", "conv2d", "conv2d, irregular"])
-def test_every_kind_of_layer_in_onnxruntime(name, lowering, tmp_path):
-    make, shape = LAYERS[name]
-    layer, x = make(), torch.randn(shape)
-    to_onnx(layer, x[:1], tmp_path / "l.onnx", lowering=lowering)
-    torch.testing.assert_close(run_onnx(tmp_path / "l.onnx", x), layer(x).detach())
+def test_every_kind_of_layer_in_onnxruntime(lowering, tmp_path):
+    names = ["linear", "linear, irregular", "conv2d", "conv2d, irregular"]
+    model = Several(*(LAYERS[name][0]() for name in names))
+    inputs = [torch.randn(3, *LAYERS[name][1][1:]) for name in names]
+    path = tmp_path / "l.onnx"
+    to_onnx(model, tuple(x[:1] for x in inputs), path, lowering=lowering)
+    for name, ours, theirs in zip(names, model(*inputs), run_onnx(path, *inputs), strict=True):
+        torch.testing.assert_close(theirs, ours.detach(), msg=name)
 
 
 @pytest.mark.parametrize("lowering", ["dense", "gather"])
@@ -150,42 +165,48 @@ def test_shared_layers_and_a_layer_alone():
 
 LOADS = """
 import sys, torch
-{imports}
-program = torch.export.load(sys.argv[1])
-x, y = torch.load(sys.argv[2], weights_only=True)
-torch.testing.assert_close(program.module()(x), y)
-print("xnets" in sys.modules)
+x, y = torch.load("xy.pt", weights_only=True)
+
+def check(lowering):
+    program = torch.export.load(f"{lowering}.pt2")
+    torch.testing.assert_close(program.module()(x), y)
+
+check("dense")
+check("gather")
+assert "xnets" not in sys.modules
+import xnets
+check("custom")
+print("done")
 """
 
 
-@pytest.mark.parametrize("lowering", ["custom", "dense", "gather"])
-def test_programs_run_in_another_process(lowering, tmp_path):
-    model = xnets.create_model("convnet", compression=4, width=16, stages=2)
+def test_programs_run_in_another_process(tmp_path):
+    """Lowered ones where xnets is not imported, those with our kernels after it is."""
+    model = xnets.create_model("convnet", compression=4, width=16, stages=2, depth=1)
     randomise_norms(model)
     x = torch.rand(5, 1, 12, 12)
     with torch.no_grad():
         torch.save((x, model.eval()(x)), tmp_path / "xy.pt")
-    program = to_program(model.train(), x[:1], tmp_path / "m.pt2", lowering=lowering)
-    assert model.training
-    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert ("xnets.cpu.default" in targets) == (lowering == "custom")
-    imports = "import xnets" if lowering == "custom" else ""
+    for lowering in ("dense", "gather", "custom"):
+        program = to_program(model.train(), x[:1], tmp_path / f"{lowering}.pt2", lowering=lowering)
+        assert model.training
+        targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+        assert ("xnets.cpu.default" in targets) == (lowering == "custom")
     run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            LOADS.format(imports=imports),
-            tmp_path / "m.pt2",
-            tmp_path / "xy.pt",
-        ],
+        [sys.executable, "-c", LOADS],
         capture_output=True,
         text=True,
         timeout=300,
-        env={"PYTHONPATH": str(Path(xnets.__file__).parents[1]), "PATH": ""},
+        env={
+            "PYTHONPATH": str(Path(xnets.__file__).parents[1]),
+            "PATH": "",
+            **{k: v for k, v in os.environ.items() if k == "XNETS_CPU_LIBRARY"},
+        },
+        cwd=tmp_path,
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == str(lowering == "custom")
+    assert run.stdout.strip() == "done"
 
 
 def test_a_backend_that_was_chosen_stays(tmp_path):
@@ -220,16 +241,29 @@ def test_wrong_calls(call, error, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("backend", ["auto", "cpu", "gather", "masked"])
+def test_compiles_without_graph_breaks(backend):
+    """Both kinds of layers in one network, as compiling is what takes time."""
+    options = {"degree": 4, "block": (2, 1), "backend": backend}
+    model = nn.Sequential(
+        ExpanderConv2d(8, 16, 3, padding=1, stride=2, **options),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Flatten(),
+        ExpanderLinear(256, 4, **options),
+    )
+    check_compiled(model, torch.rand(2, 8, 8, 8), "aot_eager")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["mlp", "convnet", pytest.param("mobilenet", marks=pytest.mark.slow)]
+    ("name", "size"),
+    [("mlp", (1, 8, 8)), ("convnet", (1, 16, 16)), ("mobilenet", (3, 32, 32))],
 )
 @pytest.mark.parametrize("backend", ["auto", "cpu", "gather", "masked"])
-def test_compiles_without_graph_breaks(name, backend):
+def test_networks_compile_without_graph_breaks(name, size, backend):
     model = xnets.create_model(name, compression=4, backend=backend, num_classes=4)
-    x = torch.rand(
-        2, *((1, 8, 8) if name == "mlp" else (3, 32, 32) if name == "mobilenet" else (1, 16, 16))
-    )
-    check_compiled(model, x, "aot_eager")
+    check_compiled(model, torch.rand(2, *size), "aot_eager")
 
 
 @pytest.mark.slow

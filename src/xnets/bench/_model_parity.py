@@ -58,6 +58,26 @@ def dense_twin(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
+def without_zeros(model: nn.Module) -> nn.Module:
+    """The network with values in place of weights that start at zero, as the heads of some do.
+
+    With such a head every network gives zeros, and no comparison of outputs could fail.
+
+    Args:
+        model: The network; it is changed.
+
+    Returns:
+        The same.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1 and weight.numel() and not weight.any():
+                values = torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5
+                weight.copy_(values)
+    return model
+
+
 def check_against_dense(model: nn.Module, x: Tensor, *, training: bool) -> tuple[float, str]:
     """Compare outputs, and gradients if wanted, in eval mode, where nothing is random.
 

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from xnets._errors import UserError
 from xnets.bench._gpu_parts import captured, cudnn_benchmark
 from xnets.bench._model_competitor import ModelCompetitor as ModelCompetitor
-from xnets.bench._model_parity import check_against_dense, compare_outputs, exact_float32
+from xnets.bench._model_parity import (
+    check_against_dense,
+    compare_outputs,
+    exact_float32,
+    without_zeros,
+)
 from xnets.bench._options import DTYPES
 from xnets.bench.cases import GraphChoice
 from xnets.bench.memory import peak_memory, resident_memory
@@ -134,7 +139,7 @@ def model_competitors(
     found = []
     for layout in ("", "channels_last"):
         torch.manual_seed(0)
-        model = build_model(name, compression=1).to(device)
+        model = without_zeros(build_model(name, compression=1)).to(device)
         if layout:
             model = model.to(memory_format=torch.channels_last)
         try:
@@ -177,6 +182,7 @@ def model_competitors(
         except ValueError as error:
             found.append(ModelCompetitor({**row, "status": f"cannot: {error}"}))
             continue
+        sparse = without_zeros(sparse)
         try:
             row |= _sizes(sparse, size, device)
         except ValueError as error:  # the backend cannot run one of the layers
