@@ -348,3 +348,14 @@ def test_imports_without_the_library(tmp_path: Path) -> None:
         env={"XNETS_CPU_LIBRARY": str(tmp_path / "gone.so"), "PYTHONPATH": source},
     )
     assert "no: the compiled kernels cannot be loaded" in run.stdout
+
+
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), (4, 4)])
+def test_pixels_that_no_tap_reaches_have_no_gradient(block: tuple[int, int]) -> None:
+    """Between the strides of a 1x1 convolution, larger than the second-level cache."""
+    layer = ExpanderConv2d(64, 64, 1, stride=2, degree=16, block=block, bias=False, backend="cpu")
+    x = torch.randn(2, 64, 57, 56, requires_grad=True)
+    found = torch.autograd.grad(layer(x).sum(), x)[0]
+    layer.backend = "masked"
+    torch.testing.assert_close(found, torch.autograd.grad(layer(x).sum(), x)[0])
+    assert not found[:, :, 1::2].any()
