@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import os
-import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-CSRC = Path(__file__).parents[2] / "csrc"
-spec = importlib.util.spec_from_file_location("csrc_binding", CSRC / "binding.py")
-binding = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(binding)
+from tests.ops.compiled import CSRC, binding
+
 Graph, Conv, Linear = binding.Graph, binding.Conv, binding.Linear
 CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    if "XNETS_CPU_LIBRARY" not in os.environ and not (
-        shutil.which("cmake") and shutil.which("c++")
-    ):
-        pytest.skip("needs cmake and a C++ compiler")
-    return binding.load(binding.build(tmp_path_factory.mktemp("csrc")))
-
-
-@pytest.fixture(params=list(binding.ISAS))
-def isa(request, library):
-    value = binding.ISAS[request.param]
-    if not library.xn_isa_usable(value):
-        pytest.skip(f"this machine has no {request.param}")
-    return value
 
 
 GRAPHS = {  # num_in, num_out, base degree, block, irregular

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import math
-import os
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xnets.ops._cpu_library import _declare
+from tests.ops.compiled import binding
 from xnets.ops._cpu_program import Act, CStep, CTensor, Kind
 
-CSRC = Path(__file__).parents[2] / "csrc"
-spec = importlib.util.spec_from_file_location("csrc_binding", CSRC / "binding.py")
-binding = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(binding)
 Graph = binding.Graph
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    if "XNETS_CPU_LIBRARY" not in os.environ and not (
-        shutil.which("cmake") and shutil.which("c++")
-    ):
-        pytest.skip("needs cmake and a C++ compiler")
-    library = binding.load(binding.build(tmp_path_factory.mktemp("csrc")))
-    _declare(library)
-    return library
-
-
-@pytest.fixture(params=list(binding.ISAS))
-def isa(request, library):
-    value = binding.ISAS[request.param]
-    if not library.xn_isa_usable(value):
-        pytest.skip(f"this machine has no {request.param}")
-    return value
 
 
 ACTS = {  # number, low, high, reference
