@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xnets.train._distributed import World, cluster_environment
-from xnets.train._errors import Interrupted
 from xnets.train._recipe import Recipe
 from xnets.train._run import Run
 from xnets.train.data import Augmentation, Dataset, FolderDataset, Share
@@ -61,10 +58,10 @@ def fit(
         The metrics of each epoch, and the time.
     """
     import lightning.pytorch as pl
-    from lightning.pytorch.loggers import TensorBoardLogger
     from rich.console import Console
 
     from xnets.train._averaging import MovingAverage
+    from xnets.train._interrupts import Interrupts, SteadyLogger
     from xnets.train._progress import EpochProgress
     from xnets.train._writer import AtomicCheckpointIO, RunWriter
     from xnets.train.module import Classifier
@@ -78,9 +75,12 @@ def fit(
     )
     console = Console(stderr=True, quiet=quiet or world.rank > 0)
     progress = EpochProgress(console)
-    writer = RunWriter(run.folder, dataset, on_saved=progress.print_epoch)
+    interrupts = Interrupts()
+    writer = RunWriter(
+        run.folder, dataset, on_saved=progress.print_epoch, uninterrupted=interrupts.held
+    )
     average = [] if recipe.ema is None else [MovingAverage(recipe.ema)]
-    logger = TensorBoardLogger(run.folder, name="", version="tensorboard", default_hp_metric=False)
+    logger = SteadyLogger(run.folder, interrupts)
     logger.log_hyperparams(recipe.to_dict())
     module = Classifier(model, recipe, dataset.num_classes)
     with _quiet_lightning():
@@ -93,7 +93,7 @@ def fit(
             precision=recipe.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=recipe.accumulate,
             logger=logger,
-            callbacks=[*average, progress, writer],
+            callbacks=[*average, progress, interrupts, writer],
             plugins=[cluster_environment(world), AtomicCheckpointIO()],
             sync_batchnorm=world.size > 1 and device.type == "cuda",
             use_distributed_sampler=False,  # our batches are shared out already
@@ -103,7 +103,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with _keyboard_interrupts(trainer, run, writer):
+        with interrupts.caught(trainer, run.folder, writer):
             trainer.fit(
                 module,
                 batches,
@@ -133,24 +133,6 @@ def _strategy(world: World) -> Any:
     known = signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DDPStrategy(**{name: False}, gradient_as_bucket_view=True)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _keyboard_interrupts(trainer: Any, run: Run, writer: Any) -> Iterator[None]:
-    """Give Ctrl-C its usual meaning back: Lightning answers it with SystemExit(1)."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if not trainer.interrupted:
-            raise
-        raise Interrupted(
-            f"interrupted after {writer.saved} epochs; what is done is in {run.folder}"
-        ) from error
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

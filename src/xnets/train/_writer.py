@@ -6,6 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class RunWriter(Checkpoint):
         dataset: The data trained on.
         on_saved: Told of each epoch once all its files are there: who reads that an epoch is done
             may interrupt the run and use them.
+        uninterrupted: Within it, no Ctrl-C comes between the files of one epoch.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class RunWriter(Checkpoint):
         folder: Path,
         dataset: Dataset | FolderDataset,
         on_saved: Callable[[pl.Trainer], None] = lambda trainer: None,
+        uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.rows: list[dict[str, float]] = []
         self.saved = 0  # epochs whose files are all there
         self._folder = folder
         self._dataset = dataset
         self._on_saved = on_saved
+        self._uninterrupted = uninterrupted
         self._seconds = 0.0
         self._since: float | None = None
 
@@ -96,6 +100,20 @@ class RunWriter(Checkpoint):
             DivergedError: If the loss is no number any more. The network of the last epoch is kept.
         """
         assert isinstance(pl_module, Classifier)
+        with self._uninterrupted():
+            self._save(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rows = list(state_dict["rows"])
+        self.saved = len(self.rows)
+        self._seconds = state_dict["seconds"]
+
+    def _save(self, trainer: pl.Trainer, pl_module: Classifier) -> None:
         epoch = trainer.current_epoch + 1
         row: dict[str, float] = {"epoch": epoch}
         for name in COLUMNS[1:-1]:
@@ -115,16 +133,6 @@ class RunWriter(Checkpoint):
         trainer.save_checkpoint(self._folder / STATE)  # in every process: they wait for each other
         self.saved = epoch
         self._on_saved(trainer)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
-        return {"rows": self.rows, "seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.rows = list(state_dict["rows"])
-        self.saved = len(self.rows)
-        self._seconds = state_dict["seconds"]
 
     def _write_rows(self) -> None:
         with (
