@@ -4,9 +4,13 @@ import os
 from collections.abc import Iterator
 from importlib import metadata
 
-import pytest
-import torch
-from hypothesis import settings
+# Before NumPy is imported: its threads spin while they wait for each other, and where another
+# process has their cores, a singular value decomposition costs eight times what it does with one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 
 def _triton_version() -> tuple[int, ...]:
