@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterator
 from importlib import metadata
 
-# Before NumPy is imported: its threads spin while they wait for each other, and where another
-# process has their cores, a singular value decomposition costs eight times what it does with one.
+# Before NumPy and torch are imported: threads spin while they wait for each other; where another
+# process has their cores, a singular value decomposition took eight times what one thread takes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes that tests start have them too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
 
 
 def _triton_version() -> tuple[int, ...]:
@@ -25,8 +28,8 @@ def _triton_version() -> tuple[int, ...]:
 if not torch.cuda.is_available() and _triton_version() >= (3, 7):
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# A busy machine is no failure: examples may take as long as they do.
-settings.register_profile("xnets", deadline=None)
+# A busy machine is no failure: examples may take as long as they do, to run and to draw.
+settings.register_profile("xnets", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("xnets")
 
 

@@ -94,7 +94,7 @@ def test_control_c_is_one_line_and_the_same_command_goes_on(here):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=120)[1]
+    error = process.communicate(timeout=300)[1]
     assert process.returncode == 130, error
     last = error.splitlines()[-1]
     assert last.startswith("xnets: interrupted: 0 of 2 trials are done; the same command goes on")

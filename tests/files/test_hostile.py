@@ -21,7 +21,8 @@ from xnets.nn import ExpanderLinear
 
 EXAMPLES = int(os.environ.get("XNETS_FUZZ", "60"))
 SETTINGS = settings(
-    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -97,7 +98,7 @@ def places(value, path=()):
 @given(data=st.data())
 def test_descriptions_with_a_valid_hash(file, data):
     """What somebody writes who knows the format: any value of the description may be anything."""
-    started = time.perf_counter()
+    started = time.process_time()
 
     def change(about, tensors):
         for _ in range(data.draw(st.integers(1, 3))):
@@ -120,7 +121,7 @@ def test_descriptions_with_a_valid_hash(file, data):
         again = load_or_complain(path, **options)
         if again is None and before is not None:
             assert same_state(before, options["into"])
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def set_layer(**values):
@@ -184,11 +185,11 @@ HUGE = 2**31 - 8
 def test_hostile_descriptions(change, message, tmp_path):
     model = xnets.create_model("convnet", width=8, stages=2, depth=1, compression=4)
     xnets.save(model, tmp_path / "m.safetensors")
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(UserError, match=message) as caught:
         xnets.load(rewrite(tmp_path / "m.safetensors", change))
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

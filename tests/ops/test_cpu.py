@@ -344,7 +344,7 @@ def test_imports_without_the_library(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
         env={"XNETS_CPU_LIBRARY": str(tmp_path / "gone.so"), "PYTHONPATH": source},
     )
     assert "no: the compiled kernels cannot be loaded" in run.stdout
