@@ -1,5 +1,6 @@
 """Fixtures that every test gets."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib import metadata
@@ -31,6 +32,18 @@ if not torch.cuda.is_available() and _triton_version() >= (3, 7):
 # A busy machine is no failure: examples may take as long as they do, to run and to draw.
 settings.register_profile("xnets", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("xnets")
+
+
+@pytest.fixture(autouse=True)
+def _short_collections() -> Iterator[None]:
+    """Let a garbage collection look at a test's own objects only.
+
+    Looking through all that torch and others import takes a quarter of a second, and each timing
+    begins with a collection.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
