@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from filelock import FileLock
 
 from tests.ops.compiled import binding
 from xnets.ops._cpu_library import _declare
@@ -15,7 +16,11 @@ def library(tmp_path_factory):
         shutil.which("cmake") and shutil.which("c++")
     ):
         pytest.skip("needs cmake and a C++ compiler")
-    library = binding.load(binding.build(tmp_path_factory.mktemp("csrc")))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the first worker builds for all
+    with FileLock(folder / "csrc.lock"):
+        library = binding.load(binding.build(folder / "csrc"))
     _declare(library)
     return library
 
