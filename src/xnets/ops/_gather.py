@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xnets.ops._call import Call
-from xnets.ops._pattern import Pattern
+from xnets.ops._pattern import Pattern, within_blocks
 
 _CONV_COST = 8
 
@@ -41,7 +41,9 @@ def run(call: Call) -> Tensor:
     neighbors, weight = call.pattern.indices, call.weight
     if not call.pattern.is_regular or call.pattern.max_degree == 0:
         neighbors, weight = _pad_to_max_degree(call.pattern, call.weight)
-    selected = call.input.index_select(call.channel_dim, _inputs(neighbors, call.pattern.block[1]))
+    selected = call.input.index_select(
+        call.channel_dim, within_blocks(neighbors, call.pattern.block[1])
+    )
     # Each base output has one neighbour list, shared by the b_out outputs of its block: a group.
     groups, b_out = call.pattern.base_num_out, call.pattern.block[0]
     if call.spatial == 0:
@@ -74,16 +76,9 @@ def gathered(pattern: Pattern) -> tuple[Tensor, Tensor | None]:
         (tensor([0, 3, 1, 0], dtype=torch.int32), tensor([0, 1, 2, 3], dtype=torch.int32))
     """
     if pattern.is_regular and pattern.max_degree:
-        return _inputs(pattern.indices, pattern.block[1]), None
+        return within_blocks(pattern.indices, pattern.block[1]), None
     neighbors, kernels = _padded(pattern)
-    return _inputs(neighbors.int(), pattern.block[1]), kernels.int()
-
-
-def _inputs(base_inputs: Tensor, b_in: int) -> Tensor:
-    if b_in == 1:
-        return base_inputs
-    within_block = torch.arange(b_in, device=base_inputs.device, dtype=base_inputs.dtype)
-    return (base_inputs[:, None] * b_in + within_block).reshape(-1)
+    return within_blocks(neighbors.int(), pattern.block[1]), kernels.int()
 
 
 def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor]:
