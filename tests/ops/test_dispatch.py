@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ops.gpu_or_not import call_on_cuda
 from xnets import ops
 from xnets.graphs import BipartiteGraph, make_graph
-from xnets.ops import _cpu, _dispatch
+from xnets.nn import ExpanderConv2d
+from xnets.ops import _cpu, _dispatch, _gather
 
 
 def pattern(family: str = "random", num_in: int = 8, num_out: int = 6) -> ops.Pattern:
@@ -70,6 +72,17 @@ def test_auto_takes_the_smaller_copy() -> None:
     # A copied input of a convolution counts 8 times: 4 * 12 * 8 <= 48 * 9.
     assert ops.choose(conv_call(input=torch.ones(1, 8, 2, 2), padding=(1, 1))).name == "gather"
     assert ops.choose(conv_call(input=torch.ones(1, 8, 3, 3))).name == "masked"
+
+
+def test_auto_on_a_gpu_gathers_where_tiles_are_full() -> None:
+    """A group of few outputs is computed as one of 16."""
+    for block, compression, slow in (((1, 1), 4, True), ((1, 1), 32, False), ((16, 1), 4, False)):
+        layer = ExpanderConv2d(512, 64, 1, compression=compression, block=block)
+        reasons = _gather.why_slow(call_on_cuda(layer, (1, 512, 1, 1)))
+        assert bool(reasons) == slow
+    layer = ExpanderConv2d(512, 64, 1, compression=4)
+    (reason,) = _gather.why_slow(call_on_cuda(layer, (1, 512, 1, 1)))
+    assert reason == "in tiles it multiplies 131,072 pairs a position, dense kernels 32,768"
 
 
 def test_auto_prefers_the_compiled_kernels_to_dense_ones_where_they_pay() -> None:

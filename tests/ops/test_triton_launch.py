@@ -150,6 +150,32 @@ def test_tiles_fit_an_h100() -> None:
 # --- what the compiler makes of the kernels ------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("setting", "interpreted"), [(None, False), ("", False), ("false", False), ("1", True)]
+)
+def test_operands_are_widened_in_the_interpreter_alone(
+    setting: str | None, interpreted: bool
+) -> None:
+    """Whatever else the variable says: on a GPU, tensor cores would stand idle."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    if setting is not None:
+        environment["TRITON_INTERPRET"] = setting
+    script = (
+        "import triton; from xnets.ops._triton import _INTERPRETED, kernels;"
+        "print(_INTERPRETED, kernels._UPCAST.value, triton.knobs.runtime.interpret)"
+    )
+    environment["PYTHONPATH"] = str(Path(xnets.__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=environment,
+        check=True,
+    )
+    assert run.stdout.split() == [str(interpreted)] * 3
+
+
 @pytest.mark.slow
 def test_compiles_for_hopper() -> None:
     """Triton compiles for a GPU that is not there: tensor cores, asynchronous copies, no spills."""

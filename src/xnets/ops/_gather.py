@@ -17,6 +17,8 @@ from xnets.ops._call import Call
 from xnets.ops._pattern import Pattern, within_blocks
 
 _CONV_COST = 8
+# Kernels of grouped convolutions compute tiles of so many channels a side, tensor cores no less.
+_TILE = 16
 
 
 def why_slow(call: Call) -> list[str]:
@@ -28,12 +30,30 @@ def why_slow(call: Call) -> list[str]:
     if torch.compiler.is_compiling():
         return ["compiled code must serve every batch size"]
     pattern = call.pattern
+    if call.spatial and call.input.device.type == "cuda":
+        (b_out, b_in), degree = pattern.block, pattern.max_degree
+        sparse = pattern.base_num_out * padded_side(b_out) * padded_side(degree * b_in)
+        groups = call.groups
+        sides = (pattern.num_in // groups, pattern.num_out // groups)
+        dense = groups * padded_side(sides[0]) * padded_side(sides[1])
+        if sparse > dense:
+            return [f"in tiles it multiplies {sparse:,} pairs a position, dense kernels {dense:,}"]
     positions = call.input.numel() // pattern.num_in
     copied = positions * pattern.indices.shape[0] * pattern.block[1]
     dense = pattern.num_in // call.groups * pattern.num_out * math.prod(call.weight.shape[1:])
     if copied * (_CONV_COST if call.spatial else 1) <= dense:
         return []
     return [f"it copies {copied:,} inputs, a dense weight has {dense:,} entries"]
+
+
+def padded_side(channels: int) -> int:
+    """The channels of a group that a kernel's tiles cover, those that are not there included.
+
+    Examples:
+        >>> padded_side(3), padded_side(32)
+        (16, 32)
+    """
+    return -(-channels // _TILE) * _TILE
 
 
 def run(call: Call) -> Tensor:

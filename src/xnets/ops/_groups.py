@@ -16,11 +16,10 @@ from torch.nn import functional as F
 
 from xnets.ops._call import Call
 from xnets.ops._eager import in_function_transform, runs_eagerly
+from xnets.ops._gather import padded_side
 from xnets.ops._on_device import PerGraphOnDevice
 from xnets.ops._pattern import Components, Pattern, within_blocks
 
-# Kernels compute tiles of so many channels a side; tensor cores must.
-_TILE = 16
 # So many pairs are multiplied in the time that moving one number takes: on tensor cores (an H100 in
 # half precision or TF32; an A100 does two thirds of it) by arithmetic, not by measurement; on a
 # CPU's core about.
@@ -52,7 +51,7 @@ def _moves(call: Call, parts: Components | None) -> int:
     """The time of a position, in numbers moved: in groups, or by torch's own layer."""
     pattern, taps = call.pattern, math.prod(call.weight.shape[1:])
     groups = parts.count if parts else call.groups
-    padded = _padded(pattern.num_in // groups) * _padded(pattern.num_out // groups)
+    padded = padded_side(pattern.num_in // groups) * padded_side(pattern.num_out // groups)
     inputs, outputs = pattern.num_in * math.prod(call.stride), pattern.num_out
     macs_a_move = _MACS_A_MOVE.get(call.input.device.type, _MACS_A_MOVE["cuda"])
     moves = max(groups * padded * taps // macs_a_move, inputs + outputs)
@@ -63,10 +62,6 @@ def _moves(call: Call, parts: Components | None) -> int:
     if parts and parts.count > 1 and not call.spatial:  # the products come one after another
         moves += 2 * outputs
     return moves
-
-
-def _padded(side: int) -> int:
-    return -(-side // _TILE) * _TILE
 
 
 def run(call: Call) -> Tensor:
