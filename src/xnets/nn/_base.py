@@ -126,9 +126,9 @@ class ExpanderLayer(nn.Module):
         """Compute what follows from the buffers' values."""
         graph = graph or self.graph
         degrees = np.diff(graph.indptr)
-        buffers = self._index_buffers()
-        if self.indices.is_meta:
-            buffers = _index(graph.indptr), _index(graph.indices)
+        indptr, indices = self._index_buffers()
+        if indices.is_meta:
+            indptr, indices = _index(graph.indptr), _index(graph.indices)
         self._stamp = self._buffer_stamp()
         self._derived = ops.Pattern(
             self.indptr,
@@ -139,7 +139,7 @@ class ExpanderLayer(nn.Module):
             max_degree=int(degrees.max()),
             is_regular=bool(degrees.min() == degrees.max()),
             components=ops.find_components(
-                *(b.cpu() for b in buffers), self.num_in // self.block[1]
+                indptr.cpu(), indices.cpu(), self.num_in // self.block[1]
             ),
         )
         return self._derived
