@@ -353,3 +353,9 @@ def test_standard_shapes_are_those_of_the_targets():
         "3x3:64@56", "3x3:128@28", "3x3:256@14", "3x3:512@7", "linear:1024", "linear:4096",
     ]  # fmt: skip
     assert len(breakeven.read_shapes(breakeven.SHAPES)) == 8
+
+
+def test_groups_take_part_where_a_family_is_made_of_them():
+    for families, takes_part in ((["random"], False), (["random", "shuffled"], True)):
+        graphs = [GraphChoice(2, family, (1, 1)) for family in families]
+        assert ("groups" in layers.default_backends("cpu", graphs)) == takes_part

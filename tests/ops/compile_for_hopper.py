@@ -1,6 +1,6 @@
 """Compile the launches of some layers for an H100 that need not be there, and look at the code.
 
-Run by test_triton.py in a process of its own, as the interpreter must be off.
+Run by test_triton_launch.py in a process of its own, as the interpreter must be off.
 """
 
 from __future__ import annotations

@@ -2,18 +2,24 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from tests.ops.gpu_or_not import call_on_cuda
 from xnets import ops
-from xnets.graphs import make_graph
-from xnets.ops import _cpu, _dispatch
+from xnets.graphs import BipartiteGraph, make_graph
+from xnets.nn import ExpanderConv2d
+from xnets.ops import _cpu, _dispatch, _gather
 
 
-def pattern(num_in: int = 8, num_out: int = 6, **arguments: object) -> ops.Pattern:
-    graph = make_graph("random", num_in, num_out, degree=2, **arguments)  # type: ignore[arg-type]
+def pattern(family: str = "random", num_in: int = 8, num_out: int = 6) -> ops.Pattern:
+    return pattern_of(make_graph(family, num_in, num_out, degree=2))
+
+
+def pattern_of(graph: BipartiteGraph) -> ops.Pattern:
     indptr, indices = torch.tensor(graph.indptr), torch.tensor(graph.indices)
-    return ops.make_pattern(indptr, indices, num_in, num_out, graph.block)
+    return ops.make_pattern(indptr, indices, graph.num_in, graph.num_out, graph.block)
 
 
 def linear_call(**changes: object) -> ops.Call:
@@ -42,9 +48,10 @@ def conv_call(**changes: object) -> ops.Call:
 
 
 def test_every_backend_can_be_asked_for() -> None:
+    call = linear_call(input=torch.ones(3, 12), pattern=pattern("shuffled", 12, 6))
     for name in ops.list_backends():
-        assert ops.choose(linear_call(), name).name == name
-        assert f"-> {name}" in ops.explain(linear_call(), name)
+        assert ops.choose(call, name).name == name
+        assert f"-> {name}" in ops.explain(call, name)
 
 
 @pytest.fixture
@@ -67,19 +74,35 @@ def test_auto_takes_the_smaller_copy() -> None:
     assert ops.choose(conv_call(input=torch.ones(1, 8, 3, 3))).name == "masked"
 
 
+def test_auto_on_a_gpu_gathers_where_tiles_are_full() -> None:
+    """A group of few outputs is computed as one of 16."""
+    for block, compression, slow in (((1, 1), 4, True), ((1, 1), 32, False), ((16, 1), 4, False)):
+        layer = ExpanderConv2d(512, 64, 1, compression=compression, block=block)
+        reasons = _gather.why_slow(call_on_cuda(layer, (1, 512, 1, 1)))
+        assert bool(reasons) == slow
+    layer = ExpanderConv2d(512, 64, 1, compression=4)
+    (reason,) = _gather.why_slow(call_on_cuda(layer, (1, 512, 1, 1)))
+    assert reason == "in tiles it multiplies 131,072 pairs a position, dense kernels 32,768"
+
+
 def test_auto_prefers_the_compiled_kernels_to_dense_ones_where_they_pay() -> None:
-    graph = make_graph("complete", 8, 6)
-    tensors = [torch.tensor(a) for a in (graph.indptr, graph.indices)]
-    complete = {"pattern": ops.make_pattern(*tensors, 8, 6), "weight": torch.ones(48, 1)}
+    nearly = np.ones((6, 8), bool)
+    nearly[0, 0] = False
+    nearly_complete = {
+        "pattern": pattern_of(BipartiteGraph.from_mask(nearly)),
+        "weight": torch.ones(47, 1),
+    }
+    complete = {"pattern": pattern_of(make_graph("complete", 8, 6)), "weight": torch.ones(48, 1)}
     for rows, changes, taken in (
         (1, {}, "cpu"),
         (1000, {}, "cpu"),
-        (1, complete, "cpu"),  # to scatter 48 edges costs more than to multiply them
-        (1000, complete, "masked"),
+        (1, nearly_complete, "cpu"),  # to scatter 47 edges costs more than to multiply them
+        (1000, nearly_complete, "masked"),
+        (1000, complete, "groups"),  # the dense layer itself: nothing to scatter
     ):
         assert ops.choose(linear_call(input=torch.ones(rows, 8), **changes)).name == taken
-    table = ops.explain(linear_call(input=torch.ones(1000, 8), **complete))
-    assert "slow: at 100% of all edges, dense kernels cost 0.45 of these" in table
+    table = ops.explain(linear_call(input=torch.ones(1000, 8), **nearly_complete))
+    assert "slow: at 98% of all edges, dense kernels cost 0.45 of these" in table
     assert "-> masked" in table
 
 
@@ -160,7 +183,9 @@ def test_tensors_that_do_not_fit(call: ops.Call, message: str) -> None:
 
 
 def test_autocast_may_mix_dtypes() -> None:
-    call = linear_call(input=torch.ones(3, 8, dtype=torch.bfloat16))
+    call = linear_call(
+        input=torch.ones(3, 12, dtype=torch.bfloat16), pattern=pattern("shuffled", 12, 6)
+    )
     for backend in ops.list_backends():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert ops.run(call, backend).dtype == torch.bfloat16

@@ -70,6 +70,17 @@ def irregular(num_in: int, num_out: int, block: tuple[int, int] = (1, 1)) -> Bip
     return BipartiteGraph.from_mask(np.kron(mask, np.ones(block)), block=block)
 
 
+def groups_in_any_order(
+    num_in: int, num_out: int, groups: int, block: tuple[int, int] = (1, 1), seed: int = 0
+) -> BipartiteGraph:
+    """Complete graphs of one size on inputs and outputs that are scattered about."""
+    rows, columns = num_out // block[0], num_in // block[1]
+    generator = np.random.default_rng(seed)
+    of_row, of_column = (generator.permutation(n) % groups for n in (rows, columns))
+    mask = of_row[:, None] == of_column
+    return BipartiteGraph.from_mask(np.kron(mask, np.ones(block)), block=block)
+
+
 CASES = {
     "linear": Case(7, 5, size=(3,)),
     "linear degree 1": Case(7, 5, size=(3,), degree=1),
@@ -89,6 +100,14 @@ CASES = {
     "linear shared lists": Case(40, 64, size=(18,), block=(32, 1), degree=9),
     "linear wide rows": Case(320, 16, size=(2,), block=(16, 32), degree=160),
     "linear fan-out": Case(9, 20, size=(3,), family="random_fan_out"),
+    "linear groups": Case(12, 9, size=(3,), family="grouped", degree=4),
+    "linear shuffled": Case(12, 9, size=(2, 5), family="shuffled", degree=4, bias=False),
+    "linear shuffled, one sample": Case(12, 9, family="shuffled", degree=4),
+    "linear shuffled, empty batch": Case(12, 9, size=(0, 2), family="shuffled", degree=4),
+    "linear groups in any order": Case(
+        24, 12, size=(3,), graph=groups_in_any_order(24, 12, 3, (2, 4))
+    ),
+    "linear groups 1 x 1": Case(7, 7, size=(3,), graph=groups_in_any_order(7, 7, 7)),
     "linear empty batch": Case(7, 5, size=(0,)),
     "conv1d": Case(7, 5, (3,), (11,)),
     "conv1d strided, dilated": Case(7, 5, (3,), (13,), stride=(2,), padding=(2,), dilation=(3,)),
@@ -127,6 +146,23 @@ CASES = {
     "conv grouped blocks": Case(
         32, 32, (2, 2), (3, 3), groups=2, block=(16, 16), family="complete", degree=16
     ),
+    "conv complete": Case(7, 5, (3, 3), (5, 6), family="complete", degree=7),
+    "conv groups": Case(12, 6, (3, 3), (5, 5), family="grouped", degree=4, padding=(1, 1)),
+    "conv shuffled": Case(
+        12, 6, (3, 2), (7, 5), family="shuffled", degree=4, stride=(2, 1), dilation=(1, 2)
+    ),
+    "conv shuffled unbatched": Case(8, 4, (1, 1), (3, 2), batch=None, family="shuffled", degree=2),
+    "conv shuffled, empty batch": Case(8, 4, (1, 1), (3, 2), batch=0, family="shuffled", degree=2),
+    "conv shuffled block": Case(32, 64, (1, 1), (3, 3), family="shuffled", degree=8, block=(4, 2)),
+    "conv groups in any order": Case(
+        24, 12, (3, 3), (5, 4), graph=groups_in_any_order(24, 12, 3, (2, 4)), bias=False
+    ),
+    "conv1d groups in any order": Case(9, 12, (3,), (6,), graph=groups_in_any_order(9, 12, 3)),
+    "conv3d groups in any order": Case(
+        8, 8, (2, 1, 2), (3, 2, 3), graph=groups_in_any_order(8, 8, 2, (2, 1))
+    ),
+    "conv depthwise": Case(6, 6, (3, 3), (5, 5), groups=6, degree=1),
+    "conv depthwise, two each": Case(5, 10, (3, 3), (5, 5), groups=5, degree=1, padding=(1, 1)),
     "conv unbatched": Case(7, 5, (3, 3), (5, 6), batch=None),
     "conv unbatched block": Case(16, 16, (3, 1), (4, 3), batch=None, block=(16, 16), degree=16),
     "conv empty batch": Case(7, 5, (3, 3), (5, 6), batch=0),
@@ -197,6 +233,14 @@ INTERPRETED_BY_DEFAULT = (
 )
 
 
+def fits(name: str, backend: str) -> bool:
+    """Whether the backend can run this graph."""
+    return backend != "groups" or name in IN_GROUPS
+
+
+IN_GROUPS = [name for name in CASES if build_call(CASES[name], torch.float32).pattern.components]
+
+
 def interpreted(backend: str) -> bool:
     return backend == "triton" and not torch.cuda.is_available()
 
@@ -215,6 +259,7 @@ def parity_cases() -> list[object]:
         )
         for backend, dtype in BACKENDS_AND_DTYPES
         for name in CASES
+        if fits(name, backend)
     ]
 
 
@@ -265,6 +310,8 @@ def test_any_memory_layout(backend: str, dtype: torch.dtype, layout: str) -> Non
     names = ["conv 1x1", "conv 3x3", "conv block (4, 1)", "conv irregular", "conv blocks"]
     if interpreted(backend):
         names = ["conv 1x1 blocks", "conv shared lists"]
+    if backend == "groups":
+        names = ["conv groups", "conv shuffled", "conv groups in any order", "conv depthwise"]
     for name in names:
         call = build_call(CASES[name], dtype, layout)
         assert not call.input.is_contiguous()
@@ -272,9 +319,13 @@ def test_any_memory_layout(backend: str, dtype: torch.dtype, layout: str) -> Non
         assert_equal(outputs_and_gradients(call, backend), expected, dtype)
 
 
-@pytest.mark.parametrize("backend", ["reference", *EXACT])
+NUMERICALLY = ["linear block (4, 4)", "conv 3x3 strided", "conv irregular block (2, 3)"]
+NUMERICALLY += ["linear groups in any order", "conv groups in any order"]
+
+
 @pytest.mark.parametrize(
-    "name", ["linear block (4, 4)", "conv 3x3 strided", "conv irregular block (2, 3)"]
+    ("name", "backend"),
+    [(n, b) for n in NUMERICALLY for b in ["reference", *EXACT] if fits(n, b)],
 )
 def test_gradients_numerically(name: str, backend: str) -> None:
     call = build_call(CASES[name], torch.float64)
@@ -308,12 +359,25 @@ def test_the_reference_is_torch_with_a_masked_weight(name: str) -> None:
 
 
 @st.composite
-def random_cases(draw: st.DrawFn) -> Case:
+def random_graphs(draw: st.DrawFn) -> BipartiteGraph:
     block = (draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([1, 3])))
     rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     cells = draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns))
     mask = np.kron(np.array(cells).reshape(rows, columns), np.ones(block))
-    graph = BipartiteGraph.from_mask(mask, block=block)
+    return BipartiteGraph.from_mask(mask, block=block)
+
+
+@st.composite
+def random_groups(draw: st.DrawFn) -> BipartiteGraph:
+    block = (draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([1, 3])))
+    groups = draw(st.integers(1, 4))
+    sizes = [groups * draw(st.integers(1, 3)) * side for side in block]
+    return groups_in_any_order(sizes[1], sizes[0], groups, block, draw(st.integers(0, 99)))
+
+
+@st.composite
+def random_cases(draw: st.DrawFn, graphs: st.SearchStrategy[BipartiteGraph]) -> Case:
+    graph = draw(graphs)
     spatial = draw(st.integers(0, 2))
     ints = st.integers(1, 3)
     kernel = tuple(draw(ints) for _ in range(spatial))
@@ -335,12 +399,22 @@ def random_cases(draw: st.DrawFn) -> Case:
 
 
 @settings(deadline=None, max_examples=60)
-@given(random_cases())
+@given(random_cases(random_graphs()))
 def test_equals_the_reference_on_random_arguments(case: Case) -> None:
     call = build_call(case, torch.float64)
     expected = outputs_and_gradients(call, "reference")
     for backend in EXACT:
-        assert_equal(outputs_and_gradients(call, backend), expected, torch.float64)
+        if backend != "groups" or call.pattern.components:
+            assert_equal(outputs_and_gradients(call, backend), expected, torch.float64)
     single = build_call(case, torch.float32)
     expected = outputs_and_gradients(single, "reference")
     assert_equal(outputs_and_gradients(single, "cpu"), expected, torch.float32)
+
+
+@settings(deadline=None, max_examples=40)
+@given(random_cases(random_groups()))
+def test_groups_equal_the_reference_on_random_arguments(case: Case) -> None:
+    call = build_call(case, torch.float64)
+    assert call.pattern.components
+    expected = outputs_and_gradients(call, "reference")
+    assert_equal(outputs_and_gradients(call, "groups"), expected, torch.float64)

@@ -148,7 +148,7 @@ def measure_layers(
         setup = Setup(shape, batch, training=step == "training", device=device, dtype=DTYPES[dtype])
         rows: list[LayerRow] = []
         ready: dict[int, Competitor] = {}
-        found = _competitors(setup, graphs, backends or default_backends(device), peers)
+        found = _competitors(setup, graphs, backends or default_backends(device, graphs), peers)
         for who, graph, reason in found:
             row = _row(common, who, graph)
             if isinstance(who, Competitor):
@@ -226,9 +226,17 @@ def _one_line(problem: Exception) -> str:
     return " ".join(str(problem).split())[:200] or type(problem).__name__
 
 
-def default_backends(device: str) -> list[str]:
-    """List "auto" and every backend but the reference, and GPU kernels (interpreted) on a CPU."""
+_IN_GROUPS = ("grouped", "shuffled", "complete")
+
+
+def default_backends(device: str, graphs: Sequence[GraphChoice]) -> list[str]:
+    """List "auto" and every backend but the reference, and those that these cases are not for.
+
+    These are GPU kernels (interpreted) on a CPU, and `groups` where no family is made of groups.
+    """
     left_out = {*NOT_BY_DEFAULT, *(() if torch.device(device).type == "cuda" else ("triton",))}
+    if not any(graph.family in _IN_GROUPS for graph in graphs):
+        left_out.add("groups")
     return ["auto", *(name for name in ops.list_backends() if name not in left_out)]
 
 

@@ -13,4 +13,5 @@ from xnets.ops._gather import gathered as gathered
 from xnets.ops._masked import dense_weight as dense_weight
 from xnets.ops._pattern import Pattern as Pattern
 from xnets.ops._pattern import edge_positions as edge_positions
+from xnets.ops._pattern import find_components as find_components
 from xnets.ops._pattern import make_pattern as make_pattern

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xnets._suggest import unknown_name
-from xnets.ops import _cpu, _gather, _masked, _reference, _triton
+from xnets.ops import _cpu, _gather, _groups, _masked, _reference, _triton
 from xnets.ops._call import Call
 
 
@@ -43,6 +43,9 @@ class Backend:
 # Best first: "auto" takes the first that fits.
 BACKENDS = (
     Backend("cpu", "compiled kernels", _cpu.run, _cpu.why_not, _cpu.why_slow),
+    Backend(
+        "groups", "torch's grouped convolution", _groups.run, _groups.why_not, _groups.why_slow
+    ),
     Backend("triton", "kernels for tensor cores", _triton.run, _triton.why_not, _triton.why_slow),
     Backend("gather", "Algorithm 1 in pure torch", _gather.run, why_slow=_gather.why_slow),
     Backend("masked", "dense kernels on a scattered weight", _masked.run),
@@ -55,7 +58,7 @@ def list_backends() -> list[str]:
 
     Examples:
         >>> list_backends()
-        ['cpu', 'triton', 'gather', 'masked', 'reference']
+        ['cpu', 'groups', 'triton', 'gather', 'masked', 'reference']
     """
     return [backend.name for backend in BACKENDS]
 
@@ -114,6 +117,7 @@ def explain(call: Call, backend: str = "auto") -> str:
         >>> layer = xnets.nn.ExpanderLinear(8, 8, compression=2)
         >>> print(explain(layer.call(torch.ones(1, 8))))
         -> cpu        compiled kernels                     yes
+           groups     torch's grouped convolution          no: the graph does not fall into ...
            triton     kernels for tensor cores             ...
            gather     Algorithm 1 in pure torch            yes
            masked     dense kernels on a scattered weight  yes

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xnets.ops._call import Call
-from xnets.ops._pattern import Pattern
+from xnets.ops._pattern import Pattern, within_blocks
 
 _CONV_COST = 8
+# Kernels of grouped convolutions compute tiles of so many channels a side, tensor cores no less.
+_TILE = 16
 
 
 def why_slow(call: Call) -> list[str]:
@@ -28,6 +30,14 @@ def why_slow(call: Call) -> list[str]:
     if torch.compiler.is_compiling():
         return ["compiled code must serve every batch size"]
     pattern = call.pattern
+    if call.spatial and call.input.device.type == "cuda":
+        (b_out, b_in), degree = pattern.block, pattern.max_degree
+        sparse = pattern.base_num_out * padded_side(b_out) * padded_side(degree * b_in)
+        groups = call.groups
+        sides = (pattern.num_in // groups, pattern.num_out // groups)
+        dense = groups * padded_side(sides[0]) * padded_side(sides[1])
+        if sparse > dense:
+            return [f"in tiles it multiplies {sparse:,} pairs a position, dense kernels {dense:,}"]
     positions = call.input.numel() // pattern.num_in
     copied = positions * pattern.indices.shape[0] * pattern.block[1]
     dense = pattern.num_in // call.groups * pattern.num_out * math.prod(call.weight.shape[1:])
@@ -36,12 +46,24 @@ def why_slow(call: Call) -> list[str]:
     return [f"it copies {copied:,} inputs, a dense weight has {dense:,} entries"]
 
 
+def padded_side(channels: int) -> int:
+    """The channels of a group that a kernel's tiles cover, those that are not there included.
+
+    Examples:
+        >>> padded_side(3), padded_side(32)
+        (16, 32)
+    """
+    return -(-channels // _TILE) * _TILE
+
+
 def run(call: Call) -> Tensor:
     """Run the call by Algorithm 1."""
     neighbors, weight = call.pattern.indices, call.weight
     if not call.pattern.is_regular or call.pattern.max_degree == 0:
         neighbors, weight = _pad_to_max_degree(call.pattern, call.weight)
-    selected = call.input.index_select(call.channel_dim, _inputs(neighbors, call.pattern.block[1]))
+    selected = call.input.index_select(
+        call.channel_dim, within_blocks(neighbors, call.pattern.block[1])
+    )
     # Each base output has one neighbour list, shared by the b_out outputs of its block: a group.
     groups, b_out = call.pattern.base_num_out, call.pattern.block[0]
     if call.spatial == 0:
@@ -74,16 +96,9 @@ def gathered(pattern: Pattern) -> tuple[Tensor, Tensor | None]:
         (tensor([0, 3, 1, 0], dtype=torch.int32), tensor([0, 1, 2, 3], dtype=torch.int32))
     """
     if pattern.is_regular and pattern.max_degree:
-        return _inputs(pattern.indices, pattern.block[1]), None
+        return within_blocks(pattern.indices, pattern.block[1]), None
     neighbors, kernels = _padded(pattern)
-    return _inputs(neighbors.int(), pattern.block[1]), kernels.int()
-
-
-def _inputs(base_inputs: Tensor, b_in: int) -> Tensor:
-    if b_in == 1:
-        return base_inputs
-    within_block = torch.arange(b_in, device=base_inputs.device, dtype=base_inputs.dtype)
-    return (base_inputs[:, None] * b_in + within_block).reshape(-1)
+    return within_blocks(neighbors.int(), pattern.block[1]), kernels.int()
 
 
 def _pad_to_max_degree(pattern: Pattern, weight: Tensor) -> tuple[Tensor, Tensor]:

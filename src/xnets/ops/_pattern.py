@@ -9,6 +9,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class Components:
+    """What a graph falls into, if that is complete graphs of one size: a grouped convolution's.
+
+    Args:
+        count: How many there are.
+        inputs_in_order: Whether each has consecutive inputs, and the next one those that follow.
+        outputs_in_order: Whether the outputs do, in the order of their components' first inputs.
+    """
+
+    count: int
+    inputs_in_order: bool
+    outputs_in_order: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pattern:
     """A bipartite graph as tensors: a base graph in CSR form by output, and its block.
 
@@ -19,8 +34,9 @@ class Pattern:
         num_out: Number of outputs of the whole graph.
         block: (b_out, b_in).
         max_degree: The largest number of base inputs of a base output.
-        is_regular: Whether every base output has `max_degree` base inputs. Both are derived from
-            values, which may change, so what can do without them should.
+        is_regular: Whether every base output has `max_degree` base inputs.
+        components: What the graph falls into, if that is complete graphs of one size. These three
+            are derived from values, which may change, so what can do without them should.
     """
 
     indptr: Tensor
@@ -30,6 +46,7 @@ class Pattern:
     block: tuple[int, int]
     max_degree: int
     is_regular: bool
+    components: Components | None = None
 
     @property
     def num_edges(self) -> int:
@@ -71,7 +88,70 @@ def make_pattern(
         block,
         max_degree,
         bool(low == max_degree),
+        find_components(indptr.cpu(), indices.cpu(), num_in // block[1]),
     )
+
+
+def find_components(indptr: Tensor, indices: Tensor, base_num_in: int) -> Components | None:
+    """What a graph falls into, if that is complete graphs of one size that have all its inputs.
+
+    The product with a complete graph, the block, changes nothing of that.
+
+    Args:
+        indptr: Row pointers of the base graph.
+        indices: Base inputs, increasing within a row.
+        base_num_in: Number of base inputs.
+
+    Returns:
+        The components, or None if they are others.
+
+    Examples:
+        >>> find_components(torch.tensor([0, 2, 4]), torch.tensor([0, 2, 1, 3]), 4)
+        Components(count=2, inputs_in_order=False, outputs_in_order=True)
+        >>> find_components(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 1, 2]), 3)
+    """
+    rows = indptr.shape[0] - 1
+    degree = indices.shape[0] // rows
+    if degree == 0 or base_num_in % degree or rows % (count := base_num_in // degree):
+        return None
+    if not bool((indptr.diff() == degree).all()):
+        return None
+    lists = indices.view(rows, degree)
+    firsts, order = lists[:, 0].sort(stable=True)
+    firsts = firsts.view(count, rows // count)
+    # Most other graphs differ here already, before their edges are copied.
+    if not (torch.equal(firsts[:, 0], firsts[:, -1]) and bool((firsts[:, 0].diff() > 0).all())):
+        return None
+    ordered = lists[order].view(count, rows // count, degree)
+    inputs = ordered[:, 0].reshape(-1)
+    everything = torch.arange(base_num_in, dtype=inputs.dtype)
+    if not torch.equal(inputs.sort().values, everything) or bool((ordered != ordered[:, :1]).any()):
+        return None
+    return Components(
+        count,
+        inputs_in_order=torch.equal(inputs, everything),
+        outputs_in_order=torch.equal(order, torch.arange(rows)),
+    )
+
+
+def within_blocks(base: Tensor, side: int) -> Tensor:
+    """The nodes of base nodes whose blocks have a side of so many.
+
+    Args:
+        base: Base inputs, or base outputs.
+        side: How many nodes each stands for.
+
+    Returns:
+        The nodes, in the same order.
+
+    Examples:
+        >>> within_blocks(torch.tensor([2, 0]), 3)
+        tensor([6, 7, 8, 0, 1, 2])
+    """
+    if side == 1:
+        return base
+    step = torch.arange(side, device=base.device, dtype=base.dtype)
+    return (base[:, None] * side + step).reshape(-1)
 
 
 def edge_positions(pattern: Pattern, groups: int = 1) -> Tensor:

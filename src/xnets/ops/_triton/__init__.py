@@ -7,7 +7,6 @@ Importing this loads no Triton.
 from __future__ import annotations
 
 import importlib.util
-import os
 
 import torch
 from torch import Tensor
@@ -16,11 +15,10 @@ from xnets.ops import _operator
 from xnets.ops._call import Call
 from xnets.ops._eager import in_function_transform
 from xnets.ops._triton import operator
-from xnets.ops._triton.config import MIN_SIDE, allows_tf32
+from xnets.ops._triton.config import INTERPRETED, MIN_SIDE, allows_tf32
 
 _INSTALLED = importlib.util.find_spec("triton") is not None
-# Triton asks once, too: when it is first imported.
-_INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+_INTERPRETED = INTERPRETED
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # cuBLAS and cuDNN compute tiles of about so many outputs from one reading of their inputs; we, the
 # b_out outputs that share them. By arithmetic, not by measurement.

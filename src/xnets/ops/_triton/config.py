@@ -6,6 +6,7 @@ instructions), not yet by measurement: see docs/performance.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from typing import Any
 
 import torch
 
+# Whether kernels are interpreted. Triton asks once, too, and reads the answer so: when it is first
+# imported.
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 # Below this, tensor cores run partly empty, and tl.dot refuses.
 MIN_SIDE = 16
 _PROGRAMS = 264  # two for each multiprocessor of an H100

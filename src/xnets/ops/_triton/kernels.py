@@ -11,13 +11,13 @@ interpreted, that Triton was first imported in.
 # mypy: ignore-errors
 # ruff: noqa: N803, N806
 
-import os
-
 import triton
 import triton.language as tl
 
+from xnets.ops._triton.config import INTERPRETED
+
 # The interpreter multiplies the bits of bfloat16 as if they were integers.
-_UPCAST = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") != "0")
+_UPCAST = tl.constexpr(INTERPRETED)
 
 
 @triton.jit
@@ -33,6 +33,33 @@ def _positions(m, size_d, size_h, size_w):
 @triton.jit
 def _inside(position, size):
     return (position >= 0) & (position < size)
+
+
+@triton.jit
+def _wide(value, BIG: tl.constexpr):
+    """64 bits where offsets may need them."""
+    if BIG:
+        value = value.to(tl.int64)
+    return value
+
+
+@triton.jit
+def _block_row(indptr, row, SIDE: tl.constexpr):
+    """The first base edge of a row of the base graph, and how many columns its edges make."""
+    start = tl.load(indptr + row)
+    return start, (tl.load(indptr + row + 1) - start) * SIDE
+
+
+@triton.jit
+def _tap_position(tap, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr):
+    return tap // (TAPS_H * TAPS_W), tap // TAPS_W % TAPS_H, tap % TAPS_W
+
+
+@triton.jit
+def _rows_at(sample, d, h, w, size_d, size_h, size_w, stride_d, stride_h, stride_w):
+    """Pointers to positions of samples, and whether the positions exist: the rest is padding."""
+    exists = _inside(d, size_d) & _inside(h, size_h) & _inside(w, size_w)
+    return sample + d * stride_d + h * stride_h + w * stride_w, exists
 
 
 @triton.jit
@@ -118,17 +145,11 @@ def gather_product(
     TAPS: tl.constexpr = TAPS_D * TAPS_H * TAPS_W
     part = tl.program_id(0) % parts
     tile = tl.program_id(0) // parts
-    row = part // SUBS
-    if BIG:
-        row = row.to(tl.int64)
-        tile = tile.to(tl.int64)
-    r = part % SUBS * BLOCK_N + tl.arange(0, BLOCK_N)
-    start = tl.load(indptr + row)
-    width = (tl.load(indptr + row + 1) - start) * B_IN
-    if BIG:
-        start = start.to(tl.int64)
-        r = r.to(tl.int64)
-    m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    row = _wide(part // SUBS, BIG)
+    start, width = _block_row(indptr, row, B_IN)
+    start = _wide(start, BIG)
+    r = _wide(part % SUBS * BLOCK_N + tl.arange(0, BLOCK_N), BIG)
+    m = _wide(tile, BIG) * BLOCK_M + tl.arange(0, BLOCK_M)
     row_ok = m < rows
     if POINTWISE:
         source_row = source + m * source_sn
@@ -152,23 +173,19 @@ def gather_product(
             ok = row_ok
             w_tile = weight_row
         else:
-            jd = tap // (TAPS_H * TAPS_W)
-            jh = tap // TAPS_W % TAPS_H
-            jw = tap % TAPS_W
+            jd, jh, jw = _tap_position(tap, TAPS_H, TAPS_W)
             at_d = d0 + jd * STEP_D
             at_h = h0 + jh * STEP_H
             at_w = w0 + jw * STEP_W
-            ok = row_ok & _inside(at_d, source_d) & _inside(at_h, source_h)
-            ok = ok & _inside(at_w, source_w)
-            at = source_row + at_d * source_sd + at_h * source_sh + at_w * source_sw
+            at, ok = _rows_at(
+                source_row, at_d, at_h, at_w,
+                source_d, source_h, source_w, source_sd, source_sh, source_sw,
+            )  # fmt: skip
+            ok = row_ok & ok
             tap_index = FIRST_TAP + jd * TAP_D + jh * TAP_H + jw * TAP_W
-            if BIG:
-                tap_index = tap_index.to(tl.int64)
-            w_tile = weight_row + tap_index * edges
-        if BIG:
-            channel = channel.to(tl.int64)
+            w_tile = weight_row + _wide(tap_index, BIG) * edges
         x = tl.load(
-            at[:, None] + (channel * source_sc)[None, :],
+            at[:, None] + (_wide(channel, BIG) * source_sc)[None, :],
             mask=ok[:, None] & k_ok[None, :],
             other=0.0,
         )
@@ -249,23 +266,15 @@ def gather_outer(
     tile = tile // TAPS
     first_chunk = tile % column_programs
     part = tile // column_programs
-    row = part // SUBS
-    start = tl.load(indptr + row)
-    width = (tl.load(indptr + row + 1) - start) * B_IN
-    slot = split * TAPS + tap
-    if BIG:
-        start = start.to(tl.int64)
-        split = split.to(tl.int64)
-        slot = slot.to(tl.int64)
-        row = row.to(tl.int64)
-    r = part % SUBS * BLOCK_N + tl.arange(0, BLOCK_N)
-    if BIG:
-        r = r.to(tl.int64)
+    row = _wide(part // SUBS, BIG)
+    start, width = _block_row(indptr, row, B_IN)
+    start = _wide(start, BIG)
+    slot = _wide(split * TAPS + tap, BIG)
+    split = _wide(split, BIG)
+    r = _wide(part % SUBS * BLOCK_N + tl.arange(0, BLOCK_N), BIG)
     r_ok = r < B_OUT
     output = row * B_OUT + r
-    jd = tap // (TAPS_H * TAPS_W)
-    jh = tap // TAPS_W % TAPS_H
-    jw = tap % TAPS_W
+    jd, jh, jw = _tap_position(tap, TAPS_H, TAPS_W)
     chunks = (width + BLOCK_K - 1) // BLOCK_K
     low = split * rows_a_split
     high = low + rows_a_split
@@ -274,9 +283,7 @@ def gather_outer(
         k = chunk * BLOCK_K + tl.arange(0, BLOCK_K)
         k_ok = k < width
         channel = _channels(indices, start, k, k_ok, B_IN, VECTOR)
-        if BIG:
-            channel = channel.to(tl.int64)
-        column = (channel * source_sc)[None, :]
+        column = (_wide(channel, BIG) * source_sc)[None, :]
         if BLOCK_K > BLOCK_N:  # the wider side first: Hopper's instructions need 64 there
             total = tl.full([BLOCK_K, BLOCK_N], 0.0, tl.float32)
         else:
@@ -292,8 +299,11 @@ def gather_outer(
                 d = d * STRIDE_D + OFFSET_D + jd * STEP_D
                 h = h * STRIDE_H + OFFSET_H + jh * STEP_H
                 w = w * STRIDE_W + OFFSET_W + jw * STEP_W
-                ok = row_ok & _inside(d, source_d) & _inside(h, source_h) & _inside(w, source_w)
-                at = source + n * source_sn + d * source_sd + h * source_sh + w * source_sw
+                at, ok = _rows_at(
+                    source + n * source_sn, d, h, w,
+                    source_d, source_h, source_w, source_sd, source_sh, source_sw,
+                )  # fmt: skip
+                ok = row_ok & ok
             x = tl.load(at[:, None] + column, mask=ok[:, None] & k_ok[None, :], other=0.0)
             g = tl.load(
                 gradient + (m * gradient_s)[:, None] + output[None, :],
@@ -336,18 +346,13 @@ def transpose_weight(
     edge = tl.load(transposed_edges + entry)
     row = tl.load(transposed_indices + entry)
     column = tl.load(indices + edge)
-    start = tl.load(indptr + row)
-    width = (tl.load(indptr + row + 1) - start) * B_IN
+    start, width = _block_row(indptr, row, B_IN)
     place = edge - start
-    t_start = tl.load(transposed_indptr + column)
-    t_width = (tl.load(transposed_indptr + column + 1) - t_start) * B_OUT
+    t_start, t_width = _block_row(transposed_indptr, column, B_OUT)
     t_place = entry - t_start
-    if BIG:
-        start = start.to(tl.int64)
-        t_start = t_start.to(tl.int64)
-        tap = tap.to(tl.int64)
-        width = width.to(tl.int64)
-        t_width = t_width.to(tl.int64)
+    start, width = _wide(start, BIG), _wide(width, BIG)
+    t_start, t_width = _wide(t_start, BIG), _wide(t_width, BIG)
+    tap = _wide(tap, BIG)
     for r0 in range(0, B_OUT, BLOCK_N):
         for c0 in range(0, B_IN, BLOCK_K):
             r = r0 + tl.arange(0, BLOCK_N)[:, None]
