@@ -21,6 +21,9 @@ static int32_t run_length(const Rows& graph, int32_t num_taps) {
 struct Plan {
   Groups groups;
   int64_t tile, tiles, units, parts, group_count;
+  int64_t length;   // flat positions of an image
+  int64_t strips;   // of `strip` vectors, the last few one shorter
+  int64_t strip;
   int32_t batch;    // rows at a time: whole blocks, or one group of a large block
   int32_t stretch;  // base inputs that the first-level cache holds
   int32_t stretches;
@@ -42,24 +45,42 @@ struct Plan {
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
     in_place = pointwise && !a.prepare && reads_in_place(a);
-    tile = tile_length(a);
-    const int64_t per_image = ceil_div(layout.length, tile);
-    tile = round_up(ceil_div(layout.length, per_image), lanes);
-    tiles = ceil_div(layout.length, tile);
+    length = layout.length;
+    strip = shared_rows() ? most_vectors(4) : 1;
+    strips = ceil_div(length, strip * lanes);
+    tiles = ceil_div(length, least(tile_length(a), strips * strip * lanes));
+    tile = ceil_div(strips, tiles) * strip * lanes;
+    if (!shared_rows()) tiles = ceil_div(length, tile);
     units = tiles * layout.images;
     group_count = int64_t{a.graph.blocks()} * groups.per_block;
     parts = parts_per_tile(units, a.threads);
     stretch = stretch_length(a);
     stretches = static_cast<int32_t>(ceil_div(a.graph.num_in / a.graph.b_in, stretch));
     run = run_length(a.graph, layout.num_taps());
-    batch = stretches > 1 ? a.graph.num_out : 16;
+    batch = stretches > 1 ? a.graph.num_out : shared_rows() && tile <= 96 ? 64 : 16;
   }
+
+  // Blocks of rows that 16 registers hold beside three vectors of pixels.
+  bool shared_rows() const { return !wide_registers && groups.widest >= 4; }
+
+  // Where tile t of an image begins. A strip of one vector would cost as much as one of two, so the last few strips
+  // share what is missing to a whole number of them.
+  int64_t begin(int64_t t) const {
+    if (!shared_rows()) return t * tile;
+    const int64_t s = strips * t / tiles, vectors = ceil_div(length, int64_t{lanes});
+    const int64_t whole = strips - (strips * strip - vectors);
+    return (s * strip - most(s - most(whole, int64_t{0}), int64_t{0})) * lanes;
+  }
+  int64_t length_of(int64_t t) const { return least(begin(t + 1), length) - begin(t); }
 
   // Channels can be read where they are, unless loads bind and are not aligned, or the channels lie so that many of
   // them compete for few places in the cache.
   bool reads_in_place(const Apply& a) const {
     const Layout& layout = *a.layout;
     const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.source) % 64 == 0;
+    // A copy costs as much as about two edges.
+    const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in * groups.per_block;
+    if (shared_rows() && edges >= int64_t{8} * a.graph.num_in) return false;
     return layout.same_as_source() && layout.source.channel % 128 != 0 && (aligned || groups.widest >= 4);
   }
 
@@ -68,6 +89,13 @@ struct Plan {
   int64_t tile_length(const Apply& a) const {
     const Layout& layout = *a.layout;
     const int64_t channel_bytes = int64_t{4} * a.graph.num_in * layout.num_planes();
+    if (shared_rows()) {
+      // The first-level cache, or the part of the second that the weights, which pass by once a tile, leave. A strided
+      // convolution packs so much that it shall not do so often.
+      const int64_t room = int64_t{pointwise ? 24 : layout.num_planes() <= 3 ? 200 : 300} << 10;
+      const int64_t unit = most_vectors(4) * lanes;
+      return most((room / most(channel_bytes, int64_t{1}) - layout.halo) / unit, int64_t{1}) * unit;
+    }
     if (pointwise) {
       if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
       // Twice the first-level cache: shorter tiles would cost more in loops than they save.
@@ -87,7 +115,7 @@ struct Plan {
   // those of a stretch of inputs at a time; with few edges, or so many rows that these no longer stay in the cache
   // between two stretches, that costs more than it saves.
   bool is_stretched(const Apply& a) const {
-    if (wide_registers || a.graph.b_out > 16 || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
+    if (wide_registers || groups.widest >= 4 || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
     if (!pointwise) return a.graph.num_in > 128;
     const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in;
     return groups.widest == 1 && a.graph.num_in > 256 && edges * 4 >= int64_t{a.graph.blocks()} * a.graph.num_in;
@@ -169,16 +197,21 @@ struct Destination {
   const Layout& layout;
   const Plan& plan;
   const Segment* segments;
-  int64_t count, valid, flat;
+  int64_t valid, flat, count;
   float* target;
   const float* residual;  // beside it, or null
   const Finish* finish;   // or null
   bool direct;  // one run of pixels: whole vectors go there without a detour
 
-  Destination(const Apply& a, const Plan& p, const Workspace& work, int64_t image, int64_t at)
-      : layout(*a.layout), plan(p), segments(work.segments), flat(at), residual(nullptr), finish(a.finish) {
-    valid = least(plan.tile, layout.length - flat);
-    count = plan.by_feature ? 0 : layout.store_segments(flat, plan.tile, work.segments);
+  Destination(const Apply& a, const Plan& p, const Workspace& work, int64_t image, int64_t tile)
+      : layout(*a.layout),
+        plan(p),
+        segments(work.segments),
+        valid(p.length_of(tile)),
+        flat(p.begin(tile)),
+        residual(nullptr),
+        finish(a.finish) {
+    count = plan.by_feature ? 0 : layout.store_segments(flat, valid, work.segments);
     target = a.target + image * layout.target.image;
     if (finish && finish->residual) residual = finish->residual + image * finish->residual_image;
     direct = count == 1 && layout.target_step[2] == 1 && segments[0].length == valid;
@@ -273,15 +306,21 @@ struct Inputs {
   const Apply& a;
   const Plan& plan;
   Workspace& work;
-  int64_t image, flat;
+  int64_t image, tile, flat;
   bool in_place, packed;  // packed: the only stretch is in the panel already
 
   Inputs(const Apply& apply, const Plan& p, Workspace& w, int64_t unit, bool packed_before)
-      : a(apply), plan(p), work(w), image(unit / p.tiles), flat(unit % p.tiles * p.tile), packed(packed_before) {
+      : a(apply),
+        plan(p),
+        work(w),
+        image(unit / p.tiles),
+        tile(unit % p.tiles),
+        flat(p.begin(tile)),
+        packed(packed_before) {
     const Strided& source = a.layout->source;
     // The tile's last vector must not read beyond the array: images may be much smaller than a vector.
     const int64_t last_channel = image * source.image + (a.graph.num_in - 1) * source.channel;
-    const int64_t reach = last_channel + flat + round_up(least(plan.tile, a.layout->length - flat), lanes);
+    const int64_t reach = last_channel + flat + round_up(plan.length_of(tile), lanes);
     in_place = plan.in_place && reach <= source.total;
     if (in_place) work.panel.borrow(a.source + image * source.image + flat, source.channel);
   }
@@ -354,7 +393,7 @@ static void apply(const Apply& a) {
       if (begin == end) continue;
       Inputs inputs(a, plan, work, unit, plan.stretches == 1 && unit == packed);
       packed = unit;
-      const Destination to(a, plan, work, inputs.image, inputs.flat);
+      const Destination to(a, plan, work, inputs.image, inputs.tile);
       Ahead ahead(a, plan, work, unit + 1);
       apply_tile(a, plan, work, to, inputs, ahead, begin, end);
     }

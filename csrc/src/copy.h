@@ -28,6 +28,11 @@ XN_INLINE void zero(float* to, int64_t count) {
 }
 
 XN_INLINE void copy_whole_vectors(float* to, const float* from, int64_t count) {
+  if (count == 3 * lanes) {
+    const Vec a = load(from), b = load(from + lanes), c = load(from + 2 * lanes);
+    store(to, a), store(to + lanes, b), store(to + 2 * lanes, c);
+    return;
+  }
   for (int64_t i = 0; i < count; i += lanes) store(to + i, load(from + i));
 }
 

@@ -5,6 +5,20 @@
 
 namespace xn::XN_ISA {
 
+// Numbers 0, 2, 4 and so on of two vectors.
+XN_INLINE Vec load_even(const float* from) {
+  Mask even;
+  for (int i = 0; i < lanes; ++i) even[i] = 2 * i;
+  return __builtin_shuffle(load(from), load(from + lanes), even);
+}
+
+// Every other number, up to the last one that is asked for.
+XN_INLINE void copy_even(float* to, const float* from, int64_t count) {
+  int64_t i = 0;
+  for (; i + lanes < count; i += lanes) store(to + i, load_even(from + 2 * i));
+  for (; i < count; ++i) to[i] = from[2 * i];
+}
+
 // One channel of a plane, exactly.
 XN_INLINE void pack_exactly(float* to, const float* from, const Segment* segments, int64_t count, int64_t step) {
   for (int64_t s = 0; s < count; ++s) {
@@ -13,6 +27,8 @@ XN_INLINE void pack_exactly(float* to, const float* from, const Segment* segment
     const float* in = from + segment.far;
     if (step == 1)
       copy(out, in, segment.length);
+    else if (step == 2)
+      copy_even(out, in, segment.length);
     else
       for (int64_t i = 0; i < segment.length; ++i) out[i] = in[i * step];
     zero(out + segment.length, segment.gap);
@@ -21,10 +37,15 @@ XN_INLINE void pack_exactly(float* to, const float* from, const Segment* segment
 
 // One channel of a plane by whole vectors, which read and write a little too far. What they spoil to the right is
 // written afterwards: by the next segment, or by the next channel.
+template <int step = 1>
 XN_INLINE void pack_roughly(float* to, const float* from, const Segment* segments, int64_t count) {
   for (int64_t s = 0; s < count; ++s) {
     const Segment& segment = segments[s];
-    copy_whole_vectors(to + segment.at, from + segment.far, segment.length);
+    if constexpr (step == 1)
+      copy_whole_vectors(to + segment.at, from + segment.far, segment.length);
+    else
+      for (int64_t i = 0; i < segment.length; i += lanes)
+        store(to + segment.at + i, load_even(from + segment.far + 2 * i));
     zero_whole_vectors(to + segment.at + segment.length, segment.gap);
   }
 }
@@ -159,11 +180,13 @@ struct Panel {
     const float* from_end = source + layout.source.total;
     for (int32_t c = 0; c < channels; ++c, from += layout.source.channel) {
       // Only the ends of the arrays must be met exactly.
-      const bool rough = step == 1 && c + 1 < channels && from_end - from >= reach + lanes;
+      const bool rough = step <= 2 && c + 1 < channels && from_end - from >= reach + 2 * lanes;
       for (int32_t p = 0; p < planes; ++p, to += plane_ld) {
         const Segment* list = segments + p * most_segments;
         if (!rough)
           pack_exactly(to, from, list, counts[p], step);
+        else if (step == 2)
+          pack_roughly<2>(to, from, list, counts[p]);
         else if (punched[p])
           pack_punched(to, from, list, counts[p]);
         else

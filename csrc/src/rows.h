@@ -65,7 +65,7 @@ XN_INLINE const int32_t* run_edges(const Strip& s, int32_t b_in, const int32_t* 
   auto input = [&](int32_t i) { return s.panel + int64_t{stretched ? i - s.origin : i} * b_in * s.panel_ld; };
   if (pointwise && b_in == 1) {
     // One chain of additions for each accumulator would bind: where there are few, several take turns.
-    constexpr int turns = R * P == 1 ? 4 : R * P < 4 || (R == 1 && P <= accumulators / 2) ? 2 : 1;
+    constexpr int turns = R * P == 1 ? 4 : R * P <= 4 || (R == 1 && P <= accumulators / 2) ? 2 : 1;
     auto channel = [&](int32_t i) { return s.panel + int64_t{stretched ? i - s.origin : i} * s.panel_ld; };
     if constexpr (turns > 1) {
       Vec other[turns - 1][R][P] = {};
@@ -84,16 +84,31 @@ XN_INLINE const int32_t* run_edges(const Strip& s, int32_t b_in, const int32_t* 
   }
   for (; goes_on(index); ++index) {
     const float* x = input(*index);
+    // Rows that share their neighbours read so little that the hardware does not run ahead of them.
+    const float* next = R >= 4 && !pointwise && index + 1 < stop ? input(index[1]) : x;
     for (int32_t c = 0; c < b_in; ++c, x += s.panel_ld) {
       if constexpr (pointwise)
         multiply_add<R, P>(x, weight, weight_ld, acc);
       else
-        for (int32_t t = 0; t < s.num_taps; ++t)
+        for (int32_t t = 0; t < s.num_taps; ++t) {
+          if constexpr (R >= 4) __builtin_prefetch(next + s.tap_at[t]);
           multiply_add<R, P>(x + s.tap_at[t], weight + s.tap[t], weight_ld, acc);
+        }
       weight += s.edge_taps;
     }
   }
   return index;
+}
+
+// Calls use(p, row) for the R places that lie `ld` apart from p on. The compiler must not see that their addresses are
+// the same for every block: it would keep all of them, in memory.
+template <int R, typename T, typename F>
+XN_INLINE void for_rows(T* p, int64_t ld, F&& use) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r, p += ld) {
+    asm("" : "+r"(p));
+    use(p, r);
+  }
 }
 
 // Rows first .. first + R of blocks [begin, end). The loop over blocks is in here because rows are short: a call for
@@ -102,38 +117,34 @@ template <int R, int P, bool pointwise, bool stretched>
 static void strip(const Strip& given, int32_t begin, int32_t end) {
   const Strip s = given;  // copies, which no store can change: they stay in registers
   const Rows graph = *s.graph;
+  const int64_t input_weights = int64_t{graph.b_in} * s.edge_taps, edge_weights = input_weights * graph.b_out;
   float* out = s.out;
   const float* residual = s.residual;
+  const float* bias = s.bias ? s.bias + int64_t{begin} * graph.b_out + s.first : nullptr;
   for (int32_t block = begin; block < end; ++block) {
-    const float* bias = s.bias ? s.bias + int64_t{block} * graph.b_out + s.first : nullptr;
-    const int32_t from = stretched ? s.from[block] : graph.indptr[block];
+    const int32_t start = graph.indptr[block], from = stretched ? s.from[block] : start;
     const int32_t* index = graph.indices + from;
     const int32_t* last = graph.indices + graph.indptr[block + 1];
-    const int64_t weight_ld = int64_t{graph.degree(block)} * s.edge_taps;
-    const float* weight = s.weight + (graph.first_edge(block, s.first) +
-                                      int64_t{from - graph.indptr[block]} * graph.b_in) * s.edge_taps;
+    const int64_t weight_ld = (graph.indptr[block + 1] - start) * input_weights;
+    const float* weight = s.weight + start * edge_weights + s.first * weight_ld + (from - start) * input_weights;
     bool fresh = s.fresh;
     do {
       Vec acc[R][P] = {};
       const int32_t* stop = last - index < s.run ? last : index + s.run;
       index = run_edges<R, P, pointwise, stretched>(s, graph.b_in, index, stop, weight, weight_ld, acc);
-      if (fresh) {
-        if (bias)
-#pragma GCC unroll 8
-          for (int r = 0; r < R; ++r)
+      auto add = [&](const float* from_row) {
+        for_rows<R>(from_row, s.out_ld, [&](const float* p, int r) {
 #pragma GCC unroll 16
-            for (int p = 0; p < P; ++p) acc[r][p] += splat(bias[r]);
-        if (residual)
-#pragma GCC unroll 8
-          for (int r = 0; r < R; ++r)
+          for (int i = 0; i < P; ++i) acc[r][i] += load(p + i * lanes);
+        });
+      };
+      if (!fresh) add(out);
+      if (fresh && bias)
+        for_rows<R>(bias, 1, [&](const float* p, int r) {
 #pragma GCC unroll 16
-            for (int p = 0; p < P; ++p) acc[r][p] += load(residual + r * s.out_ld + p * lanes);
-      } else {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-          for (int p = 0; p < P; ++p) acc[r][p] += load(out + r * s.out_ld + p * lanes);
-      }
+          for (int i = 0; i < P; ++i) acc[r][i] += splat(*p);
+        });
+      if (fresh && residual) add(residual);
       if (s.clamped && index == last) {
         const Vec low = splat(s.clamped->low), high = splat(s.clamped->high);
 #pragma GCC unroll 8
@@ -141,15 +152,16 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
 #pragma GCC unroll 16
           for (int p = 0; p < P; ++p) acc[r][p] = clamp(acc[r][p], low, high);
       }
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r)
+      for_rows<R>(out, s.out_ld, [&](float* p, int r) {
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) store(out + r * s.out_ld + p * lanes, acc[r][p]);
+        for (int i = 0; i < P; ++i) store(p + i * lanes, acc[r][i]);
+      });
       fresh = false;
     } while (index < last && (!stretched || *index < s.limit));
     if (stretched) s.to[block] = static_cast<int32_t>(index - graph.indices);
     out += graph.b_out * s.out_ld;
     if (residual) residual += graph.b_out * s.out_ld;
+    if (bias) bias += graph.b_out;
   }
 }
 
