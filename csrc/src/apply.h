@@ -174,6 +174,7 @@ struct Ahead {
   const float* source;
   const Segment* segments;
   int64_t count, channel;
+  Requests requests{};  // instead, edge by edge
 
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
       : a(apply), segments(work.next), count(0), channel(0) {
@@ -181,6 +182,10 @@ struct Ahead {
     if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     count = a.layout->pack_segments(0, unit % plan.tiles * plan.tile, plan.tile, work.next);
+    if (plan.pointwise && plan.shared_rows() && a.graph.b_in == 1 && count == 2 && a.graph.num_in >= a.graph.num_out) {
+      requests = {source + segments[1].far, a.layout->source.channel, a.graph.num_in};
+      count = 0;
+    }
   }
 
   // As large a share of the channels as `done` of `all` steps.
@@ -264,8 +269,8 @@ struct Destination {
 };
 
 // `rows` rows from `first` on of blocks [block, block_end), for the stretch of the tile that `work` holds.
-static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, int32_t stretch,
-                       int32_t origin, int32_t first, int32_t rows, int32_t block, int32_t block_end) {
+static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, Ahead& ahead,
+                       int32_t stretch, int32_t origin, int32_t first, int32_t rows, int32_t block, int32_t block_end) {
   const int64_t vectors = ceil_div(to.valid, lanes), chunks = ceil_div(vectors, most_vectors(rows));
   const int64_t row = int64_t{block} * a.graph.b_out + first;
   float* buffer = work.tile + (block_end - block > 1 || plan.groups.b_out <= plan.batch ? first * plan.tile : 0);
@@ -274,6 +279,7 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
               origin, (stretch + 1) * plan.stretch,
               stretch ? work.cursors[stretch % 2] : a.graph.indptr, work.cursors[(stretch + 1) % 2], stretch == 0,
               plan.run};
+  strip.requests = &ahead.requests;
   const bool last = stretch + 1 == plan.stretches;
   const bool clamped = to.finish && to.finish->act.kind == XN_ACT_CLAMP;
   const bool mapped = to.finish && to.finish->act.kind != XN_ACT_NONE && !clamped;
@@ -353,7 +359,7 @@ static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, 
         for (int32_t g = 0; g < per_block; ++g) {
           int32_t first, group_rows;
           plan.groups.locate(g, first, group_rows);
-          apply_rows(a, plan, work, to, stretch, origin, first, group_rows, block, until);
+          apply_rows(a, plan, work, to, ahead, stretch, origin, first, group_rows, block, until);
         }
       }
       if (!to.direct) to.put(work.tile, int64_t{block} * b_out, rows);
@@ -368,7 +374,7 @@ static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, 
     const int64_t row = int64_t{block} * b_out + first;
     to.expect(row + rows, rows);
     ahead.step(g + 1 - begin, end - begin);
-    apply_rows(a, plan, work, to, 0, origin, first, rows, block, block + 1);
+    apply_rows(a, plan, work, to, ahead, 0, origin, first, rows, block, block + 1);
     if (!to.direct) to.put(work.tile, row, rows);
   }
 }

@@ -6,6 +6,14 @@
 
 namespace xn::XN_ISA {
 
+// Lines of the next tile, asked for one channel at a time while the present one is computed: memory delivers them
+// meanwhile. Many requests at once would only stand in the way of the second-level cache.
+struct Requests {
+  const float* at;
+  int64_t step;  // between channels; 0: nothing to ask for
+  int64_t left;  // channels
+};
+
 struct Strip {
   const Rows* graph;
   int32_t first;           // the R rows of each block begin here
@@ -28,6 +36,7 @@ struct Strip {
   int32_t run;             // at most so many base edges are added up before they are added to `out`
   const float* residual = nullptr;      // beside `out`, or null: added with the bias
   const Activation* clamped = nullptr;  // the last stretch: between which bounds the sums end, or null
+  Requests* requests = nullptr;         // pointwise, blocks of four or more rows
 };
 
 // Holds the fewer of the two kinds of operands in registers, and takes the others one at a time: with 16 registers
@@ -58,9 +67,10 @@ XN_INLINE void multiply_add(const float* x, const float* weight, int64_t weight_
 }
 
 // Adds up the edges [index, stop), or as many of them as lie in the stretch, and returns where it stopped.
-template <int R, int P, bool pointwise, bool stretched>
+template <int R, int P, bool pointwise, bool stretched, bool asks>
 XN_INLINE const int32_t* run_edges(const Strip& s, int32_t b_in, const int32_t* index, const int32_t* stop,
-                                   const float*& weight, int64_t weight_ld, Vec (&acc)[R][P]) {
+                                   const float*& weight, int64_t weight_ld, Vec (&acc)[R][P], const float*& far,
+                                   int64_t far_step) {
   auto goes_on = [&](const int32_t* i) { return i < stop && (!stretched || *i < s.limit); };
   auto input = [&](int32_t i) { return s.panel + int64_t{stretched ? i - s.origin : i} * b_in * s.panel_ld; };
   if (pointwise && b_in == 1) {
@@ -79,7 +89,14 @@ XN_INLINE const int32_t* run_edges(const Strip& s, int32_t b_in, const int32_t* 
 #pragma GCC unroll 16
         for (int i = 0; i < R * P; ++i) acc[i / P][i % P] += other[u - 1][i / P][i % P];
     }
-    for (; goes_on(index); ++index, ++weight) multiply_add<R, P>(channel(*index), weight, weight_ld, acc);
+    for (; goes_on(index); ++index, ++weight) {
+      if constexpr (asks) {
+        __builtin_prefetch(far);
+        __builtin_prefetch(far + P * lanes - 1);
+        far += far_step;
+      }
+      multiply_add<R, P>(channel(*index), weight, weight_ld, acc);
+    }
     return index;
   }
   for (; goes_on(index); ++index) {
@@ -127,11 +144,18 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
     const int32_t* last = graph.indices + graph.indptr[block + 1];
     const int64_t weight_ld = (graph.indptr[block + 1] - start) * input_weights;
     const float* weight = s.weight + start * edge_weights + s.first * weight_ld + (from - start) * input_weights;
+    constexpr bool can_ask = pointwise && !stretched && R >= 4 && P > 1;
+    const bool asks = can_ask && s.requests && s.requests->left > 0;
+    const float* far = asks ? s.requests->at : nullptr;
+    const int64_t far_step = asks ? s.requests->step : 0;
     bool fresh = s.fresh;
     do {
       Vec acc[R][P] = {};
       const int32_t* stop = last - index < s.run ? last : index + s.run;
-      index = run_edges<R, P, pointwise, stretched>(s, graph.b_in, index, stop, weight, weight_ld, acc);
+      index = asks ? run_edges<R, P, pointwise, stretched, can_ask>(s, graph.b_in, index, stop, weight, weight_ld, acc,
+                                                                    far, far_step)
+                   : run_edges<R, P, pointwise, stretched, false>(s, graph.b_in, index, stop, weight, weight_ld, acc,
+                                                                  far, far_step);
       auto add = [&](const float* from_row) {
         for_rows<R>(from_row, s.out_ld, [&](const float* p, int r) {
 #pragma GCC unroll 16
@@ -158,6 +182,10 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
       });
       fresh = false;
     } while (index < last && (!stretched || *index < s.limit));
+    if (asks) {
+      s.requests->at = far;
+      s.requests->left -= graph.indptr[block + 1] - start;
+    }
     if (stretched) s.to[block] = static_cast<int32_t>(index - graph.indices);
     out += graph.b_out * s.out_ld;
     if (residual) residual += graph.b_out * s.out_ld;
