@@ -90,11 +90,13 @@ struct Plan {
     const Layout& layout = *a.layout;
     const int64_t channel_bytes = int64_t{4} * a.graph.num_in * layout.num_planes();
     if (shared_rows()) {
-      // The first-level cache, or the part of the second that the weights, which pass by once a tile, leave. A strided
-      // convolution packs so much that it shall not do so often.
-      const int64_t room = int64_t{pointwise ? 24 : layout.num_planes() <= 3 ? 200 : 300} << 10;
+      // The first-level cache; or the part of the second that is left by the weights, which pass by once a tile, and more
+      // of it rather than to pack every pixel for several tiles.
       const int64_t unit = most_vectors(4) * lanes;
-      return most((room / most(channel_bytes, int64_t{1}) - layout.halo) / unit, int64_t{1}) * unit;
+      auto fit = [&](int64_t kib) { return (kib << 10) / most(channel_bytes, int64_t{1}) - layout.halo; };
+      const bool strided = layout.num_planes() > 3;
+      const int64_t pixels = pointwise ? fit(24) : strided ? fit(300) : most(fit(200), least(fit(300), 2 * layout.halo));
+      return most(pixels, unit) / unit * unit;
     }
     if (pointwise) {
       if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
