@@ -24,6 +24,8 @@ State = OrderedDict[str, Tensor]
 def mask_of(num_in: int, num_out: int, degree: int, rule: str = "in") -> Tensor:
     """By the rule "in", each output draws its inputs; by "out", each input its outputs."""
     mask = torch.zeros(num_out, num_in)
+    if mask.is_meta:
+        return mask
     for vertex in range(num_out if rule == "in" else num_in):
         side = num_in if rule == "in" else num_out
         drawn = torch.randperm(side)[:degree]
@@ -117,62 +119,62 @@ def mobilenet(c: int, classes: int, kind: str = "expander") -> State:
     return w.state
 
 
-def resnet34(c: int, classes: int) -> State:
+_RESNETS = {  # blocks of each stage, and whether they are bottlenecks
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+
+def resnet(depth: int, c: int, classes: int) -> State:
+    """All convolutions of the blocks are expanders; shortcuts are dense."""
     w, channels = Writer(), 64
     w.conv("conv1", 3, 64, 7)
     w.norm("bn1", 64)
-    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+    stages, bottleneck = _RESNETS[depth]
+    for stage, blocks in enumerate(stages, start=1):
         width = 32 << stage
+        out = 4 * width if bottleneck else width
         for block in range(blocks):
             name = f"layer{stage}.{block}"
-            w.x_conv(f"{name}.conv1", channels, width, 3, channels // c)
-            w.norm(f"{name}.bn1", width)
-            w.x_conv(f"{name}.conv2", width, width, 3, width // c)
-            w.norm(f"{name}.bn2", width)
-            if channels != width:
-                w.conv(f"{name}.downsample.0", channels, width, 1)
-                w.norm(f"{name}.downsample.1", width)
-            channels = width
-    w.linear("fc", 512, classes)
+            sizes = [(channels, width, 3), (width, width, 3)]
+            if bottleneck:
+                sizes = [(channels, width, 1), (width, width, 3), (width, out, 1)]
+            for i, size in enumerate(sizes, start=1):
+                w.x_conv(f"{name}.conv{i}", *size, size[0] // c)
+                w.norm(f"{name}.bn{i}", size[1])
+            if block == 0 and channels != out:
+                w.conv(f"{name}.downsample.0", channels, out, 1)
+                w.norm(f"{name}.downsample.1", out)
+            channels = out
+    w.linear("fc", channels, classes)
     return w.state
 
 
-def resnet50(c: int, classes: int) -> State:
-    """Bottlenecks, all three convolutions of each expanders; shortcuts are dense."""
-    w, channels = Writer(), 64
-    w.conv("conv1", 3, 64, 7)
-    w.norm("bn1", 64)
-    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
-        width = 32 << stage
-        for block in range(blocks):
-            name = f"layer{stage}.{block}"
-            w.x_conv(f"{name}.conv1", channels, width, 1, channels // c)
-            w.norm(f"{name}.bn1", width)
-            w.x_conv(f"{name}.conv2", width, width, 3, width // c)
-            w.norm(f"{name}.bn2", width)
-            w.x_conv(f"{name}.conv3", width, 4 * width, 1, width // c)
-            w.norm(f"{name}.bn3", 4 * width)
-            if block == 0:
-                w.conv(f"{name}.downsample.0", channels, 4 * width, 1)
-                w.norm(f"{name}.downsample.1", 4 * width)
-            channels = 4 * width
-    w.linear("fc", 2048, classes)
-    return w.state
+_DENSENETS = {  # layers of each block, growth, first channels
+    121: ((6, 12, 24, 16), 32, 64),
+    161: ((6, 12, 36, 24), 48, 96),
+    169: ((6, 12, 32, 32), 32, 64),
+    201: ((6, 12, 48, 32), 32, 64),
+}
 
 
-def densenet121(c: int, classes: int) -> State:
+def densenet(depth: int, c: int, classes: int) -> State:
     """Of old torchvision's names: `norm.1`, not `norm1`. Transitions are dense."""
-    w, channels = Writer(), 64
+    blocks, growth, channels = _DENSENETS[depth]
+    w = Writer()
     w.conv("features.conv0", 3, channels, 7)
     w.norm("features.norm0", channels)
-    for block, layers in enumerate((6, 12, 24, 16), start=1):
+    for block, layers in enumerate(blocks, start=1):
         for i in range(1, layers + 1):
-            name = f"features.denseblock{block}.denselayer{i}"
+            name, wide = f"features.denseblock{block}.denselayer{i}", 4 * growth
             w.norm(f"{name}.norm.1", channels)
-            w.x_conv(f"{name}.conv.1", channels, 128, 1, channels // c)
-            w.norm(f"{name}.norm.2", 128)
-            w.x_conv(f"{name}.conv.2", 128, 32, 3, 128 // c)
-            channels += 32
+            w.x_conv(f"{name}.conv.1", channels, wide, 1, channels // c)
+            w.norm(f"{name}.norm.2", wide)
+            w.x_conv(f"{name}.conv.2", wide, growth, 3, wide // c)
+            channels += growth
         if block < 4:
             w.norm(f"features.transition{block}.norm", channels)
             w.conv(f"features.transition{block}.conv", channels, channels // 2, 1)

@@ -6,6 +6,8 @@ import os
 import random
 import tarfile
 from collections import OrderedDict
+from functools import partial
+from importlib import import_module as import_by_name
 
 import pytest
 import torch
@@ -13,9 +15,11 @@ from torch.nn import functional as F
 
 import xnets
 from tests import reference_checkpoints as old
+from xnets import _reference_file
 from xnets._errors import UserError
 from xnets.nn import ExpanderConv2d, ExpanderLayer
 
+import_module = import_by_name("xnets.import_reference")  # the function has the module's name
 SMALL = {"depth": 16, "growth": 12, "c": 2, "classes": 10}
 
 
@@ -108,7 +112,7 @@ def test_grouped_mobilenet(tmp_path):
 
 
 def test_resnet(tmp_path):
-    state = old.resnet34(c=2, classes=7)
+    state = old.resnet(34, c=2, classes=7)
     model, report = xnets.import_reference(
         write(old.parallel(state), tmp_path / "r.pth.tar"), "X-ResNet-2-34"
     )
@@ -125,8 +129,8 @@ def test_resnet(tmp_path):
 @pytest.mark.parametrize(
     ("make", "name", "expanders"),
     [
-        (old.densenet121, "X-DenseNet-BC-2-121", 2 * 58),
-        pytest.param(old.resnet50, "X-ResNet-2-50", 3 * 16, marks=pytest.mark.slow),
+        (partial(old.densenet, 121), "X-DenseNet-BC-2-121", 2 * 58),
+        pytest.param(partial(old.resnet, 50), "X-ResNet-2-50", 3 * 16, marks=pytest.mark.slow),
     ],
 )
 def test_networks_for_imagenet(make, name, expanders, tmp_path):
@@ -148,6 +152,46 @@ def test_networks_for_imagenet(make, name, expanders, tmp_path):
     ]
     assert len(own) == len(rest)
     assert all(torch.equal(a, b) for a, b in zip(own, rest, strict=True))
+
+
+SKETCHES = {
+    **{f"X-ResNet-2-{depth}": partial(old.resnet, depth, 2) for depth in (18, 34, 50, 101, 152)},
+    **{f"X-DenseNet-BC-2-{depth}": partial(old.densenet, depth, 2) for depth in (161, 169, 201)},
+    **{
+        name: partial(old.densenet_cifar, depth, growth, c, x_transitions=True)
+        for name in xnets.list_models("X-DenseNet-BC-*-*-*")
+        for c, depth, growth in [map(int, name.split("-")[3:])]
+    },
+    **{f"X-MobileNet-0.5-{c}": partial(old.mobilenet, c) for c in (2, 4, 8, 16)},
+    **{f"G-MobileNet-0.5-{c}": partial(old.mobilenet, c, kind="groups") for c in (2, 4, 8, 16)},
+}
+
+
+def sketched(name):
+    """The layers of a checkpoint by names and shapes alone, and the network of that name."""
+    with torch.device("meta"):
+        state = SKETCHES[name](classes=7)
+        arguments = {"as_coded": True} if "MobileNet" in name else {}
+        network = xnets.create_model(name, compression=1, num_classes=7, **arguments)
+    layers = []
+    for layer, tensors in _reference_file._groups(state).items():
+        weight = tensors.get("fpWeight", tensors.get("weight"))
+        kind = "norm" if "running_mean" in tensors else "expander" if "mask" in tensors else "dense"
+        rest = {key: value for key, value in tensors.items() if key == "bias"}
+        layers.append(_reference_file.OriginalLayer(layer, kind, weight, tensors.get("mask"), rest))
+    return layers, network
+
+
+@pytest.mark.parametrize("name", SKETCHES)
+@pytest.mark.filterwarnings("ignore:.*layers of model .* stay dense")
+def test_layers_of_all_networks_are_found(name):
+    layers, network = sketched(name)
+    assert import_module._why_not(layers, network) == ""
+    expanders = [layer for layer in layers if layer.kind == "expander"]
+    assert len(expanders) > 11 or name.startswith("G")
+    assert "has" in import_module._why_not(layers[:-1], network)
+    layers[len(layers) // 2] = layers[0]
+    assert import_module._why_not(layers, network).startswith(f"layer {len(layers) // 2 + 1} is ")
 
 
 def test_vgg_mixes_dense_and_expander_layers(tmp_path):

@@ -167,7 +167,8 @@ struct Panel {
       punched[p] = is_punched(segments + p * most_segments, counts[p], step);
     }
     const float* from = source + image * layout.source.image + first * layout.source.channel;
-    if (prepare) return pack_prepared(layout, from, first, channels, *prepare);
+    const float* from_end = source + layout.source.total;
+    if (prepare) return pack_prepared(layout, from, from_end, first, channels, *prepare);
     if (planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld) {  // one whole run of pixels
       from += segments[1].far;
       for (int32_t c = 0; c < channels; ++c, from += layout.source.channel)
@@ -175,28 +176,37 @@ struct Panel {
       return;
     }
     float* to = own;
-    int64_t reach = 1;  // from the first pixel of a channel to its last
-    for (int a = 0; a < 3; ++a) reach += (layout.source.extent[a] - 1) * layout.source.stride[a];
-    const float* from_end = source + layout.source.total;
+    const int64_t reach = reach_of(layout);
     for (int32_t c = 0; c < channels; ++c, from += layout.source.channel) {
       // Only the ends of the arrays must be met exactly.
       const bool rough = step <= 2 && c + 1 < channels && from_end - from >= reach + 2 * lanes;
-      for (int32_t p = 0; p < planes; ++p, to += plane_ld) {
-        const Segment* list = segments + p * most_segments;
-        if (!rough)
-          pack_exactly(to, from, list, counts[p], step);
-        else if (step == 2)
-          pack_roughly<2>(to, from, list, counts[p]);
-        else if (punched[p])
-          pack_punched(to, from, list, counts[p]);
-        else
-          pack_roughly(to, from, list, counts[p]);
-      }
+      for (int32_t p = 0; p < planes; ++p, to += plane_ld) pack_plane(to, from, p, step, rough);
     }
   }
 
-  // The same from a source that is prepared on the way, once where its pixels appear in several planes.
-  void pack_prepared(const Layout& layout, const float* from, int32_t first, int32_t channels, const Prepare& prepare) {
+  // From the first pixel of a channel to its last.
+  static int64_t reach_of(const Layout& layout) {
+    int64_t reach = 1;
+    for (int a = 0; a < 3; ++a) reach += (layout.source.extent[a] - 1) * layout.source.stride[a];
+    return reach;
+  }
+
+  void pack_plane(float* to, const float* from, int32_t p, int64_t step, bool rough) const {
+    const Segment* list = segments + p * most_segments;
+    if (!rough)
+      pack_exactly(to, from, list, counts[p], step);
+    else if (step == 2)
+      pack_roughly<2>(to, from, list, counts[p]);
+    else if (punched[p])
+      pack_punched(to, from, list, counts[p]);
+    else
+      pack_roughly(to, from, list, counts[p]);
+  }
+
+  // The same from a source that is prepared on the way: before it is packed, once for all planes, or, where images are
+  // joined and so lie far from one another, plane by plane afterwards.
+  void pack_prepared(const Layout& layout, const float* from, const float* from_end, int32_t first, int32_t channels,
+                     const Prepare& prepare) {
     const int32_t planes = layout.num_planes();
     const int64_t step = layout.source_step[2];
     const bool whole = planes == 1 && step == 1 && counts[0] == 2 && segments[1].length == plane_ld;
@@ -208,6 +218,7 @@ struct Panel {
         high = most(high, segment.far + (segment.length - 1) * step + 1);
       }
     low = least(low, high);
+    const int64_t reach = reach_of(layout);
     with_function(prepare.act, [&](auto function) {
       float* to = own;
       for (int32_t c = first; c < first + channels; ++c, from += layout.source.channel) {
@@ -227,20 +238,19 @@ struct Panel {
           to += plane_ld;
           continue;
         }
-        const bool once = high - low <= mapped_size;  // not where images are joined
-        if (once) map(mapped, from + low, high - low);
+        const bool inner = step == 1 && c + 1 < first + channels;
+        if (high - low <= mapped_size) {
+          map(mapped, from + low, high - low);
+          for (int32_t p = 0; p < planes; ++p, to += plane_ld) pack_plane(to, mapped - low, p, step, inner);
+          continue;
+        }
+        const bool rough = inner && from_end - from >= reach + lanes;
         for (int32_t p = 0; p < planes; ++p, to += plane_ld) {
+          pack_plane(to, from, p, step, rough);
+          map(to, to, plane_ld);  // whole vectors, the gaps too, however short the rows are
           const Segment* list = segments + p * most_segments;
-          if (!once) {
-            pack_exactly(to, from, list, counts[p], step);
-            for (int64_t s = 1; s < counts[p]; ++s) map(to + list[s].at, to + list[s].at, list[s].length);
-          } else if (step != 1 || c + 1 == first + channels) {
-            pack_exactly(to, mapped - low, list, counts[p], step);
-          } else if (punched[p]) {
-            pack_punched(to, mapped - low, list, counts[p]);
-          } else {
-            pack_roughly(to, mapped - low, list, counts[p]);
-          }
+          for (int64_t s = 0; s < counts[p]; ++s)
+            if (list[s].gap) zero(to + list[s].at + list[s].length, list[s].gap);
         }
       }
     });

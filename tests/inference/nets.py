@@ -105,6 +105,21 @@ NETS = {
         Lambda(lambda m, x: (y := m.a(x), v := y.flatten(1), y.relu_(), v * 2)[-1], a=conv()),
         ["Conv", "View", "Pointwise"],
     ),
+    "layer scale": (
+        Lambda(lambda m, x: (y := x.flatten(2).transpose(1, 2)) + m.a(y) * m.s.bias,
+               a=nn.Linear(8, 8), s=nn.BatchNorm2d(8)),
+        ["View", "Aten", "Linear"],
+    ),
+    "layer scale read twice": (
+        Lambda(lambda m, x: (y := m.a(x.flatten(2).transpose(1, 2))) * m.s.bias + y,
+               a=nn.Linear(8, 8), s=nn.BatchNorm2d(8)),
+        ["View", "Aten", "Linear", "Aten", "Pointwise"],
+    ),
+    "rows of one feature": (  # a number for all features is no factor for each
+        Lambda(lambda m, x: m.a(x.flatten(2).transpose(1, 2)) * m.s.bias.view(8, 1)[:1],
+               a=nn.Linear(8, 8), s=nn.BatchNorm2d(8)),
+        ["View", "Aten", "Linear", "Pointwise"],
+    ),
     "rows": (
         Lambda(lambda m, x: m.a(x.flatten(2).transpose(1, 2)) + 0.5, a=nn.Linear(8, 8)),
         ["View", "Aten", "Linear", "Pointwise"],

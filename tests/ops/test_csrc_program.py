@@ -156,6 +156,10 @@ CONVS = {  # batch and size, kernel, stride, padding, dilation
     "3x3_wide": ((1, 5, 40), (3, 3), (1, 1), (1, 1), (1, 1)),
     "3x3_joined": ((9, 7, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
     "3x3_stride": ((2, 11, 14), (3, 3), (2, 2), (1, 1), (1, 1)),
+    # Rows shorter than a vector, of images that lie further apart than is prepared at once.
+    "pointwise_2x2_joined": ((70, 2, 2), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "3x3_2x3_joined": ((70, 2, 3), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3_stride_joined": ((33, 5, 6), (3, 3), (2, 2), (1, 1), (1, 1)),
     "odd": ((2, 13, 15), (2, 5), (3, 2), (1, 3), (2, 1)),
     "3d": ((2, 4, 6, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
     "one_pixel": ((3, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),

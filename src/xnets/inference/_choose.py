@@ -17,6 +17,7 @@ from xnets.inference._native import has_library, why_not_native
 ENGINES = ("measure", "ours", "torch")
 _ROWS = (4, 8)  # of torch's layers: outputs that share a list of inputs
 _ROUNDS, _SECONDS = 3, 0.06  # of each candidate at least, and of all candidates of a step about
+_CLEAR = 1.5  # a candidate that is so many times faster than all others needs no more rounds
 # Between two runs of ours torch must make up for what it costs to leave and to enter the library,
 # and for caches that are not as warm as when it is measured alone.
 _WORTH, _INTERRUPTION = 0.9, 0.02
@@ -132,7 +133,9 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
             run()
         times: dict[Engine, list[float]] = {engine: [] for engine in runs}
         end = time.perf_counter() + _SECONDS
-        while len(times[TORCH]) < _ROUNDS or time.perf_counter() < end:
+        while len(times[TORCH]) < _ROUNDS or (
+            time.perf_counter() < end and not _is_clear([min(found) for found in times.values()])
+        ):
             for engine, run in runs.items():
                 start = clock()
                 run()
@@ -141,6 +144,11 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
                 break
     # The best of a few: whatever else runs on the machine only makes it slower.
     return {engine: min(found, default=math.inf) for engine, found in times.items()}
+
+
+def _is_clear(ms: list[float]) -> bool:
+    fastest, *others = sorted(ms)
+    return all(_CLEAR * fastest + _INTERRUPTION < other for other in others)
 
 
 def _alone(

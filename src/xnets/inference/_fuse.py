@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xnets.inference._ir import (
     NO_ACT,
     Affine,
+    Aten,
     Conv,
     Linear,
     Pointwise,
@@ -123,6 +125,8 @@ def _compose(first: Pointwise, second: Pointwise) -> tuple[Tensor | None, Tensor
 
 
 def _into_epilogue(first: Step, second: Step) -> Step | None:
+    if isinstance(first, Linear) and isinstance(second, Aten):
+        return _scaled_features(first, second)
     if not (isinstance(first, (Conv, Linear)) and isinstance(second, Pointwise)):
         return None
     if first.act != NO_ACT or (isinstance(first, Linear) and not _is_flat(first, second)):
@@ -146,6 +150,25 @@ def _into_epilogue(first: Step, second: Step) -> Step | None:
     return replace(
         first, y=second.y, weights=weights, bias=bias, act=second.act,
         residual=first.residual or other, fused=first.fused + _words(None, second),
+    )  # fmt: skip
+
+
+def _scaled_features(linear: Linear, second: Aten) -> Step | None:
+    """A factor for each feature, the last dimension: the layer scale of transformers."""
+    if second.func is not torch.ops.aten.mul.Tensor or second.kwargs or len(second.args) != 2:
+        return None
+    scale = next((a for a in second.args if isinstance(a, Tensor)), None)
+    plain = linear.act == NO_ACT and linear.residual is None and linear.y.shape == second.y.shape
+    if scale is None or not plain or scale.dtype != torch.float32:
+        return None
+    if scale.dim() > len(linear.y.shape) or scale.numel() != linear.weights.num_out:
+        return None
+    if scale.shape[-1] != linear.weights.num_out:
+        return None
+    scale = scale.reshape(-1)
+    return replace(
+        linear, y=second.y, weights=linear.weights.scaled(scale),
+        bias=None if linear.bias is None else linear.bias * scale, fused=(*linear.fused, "scale"),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from xnets._suggest import unknown_name
+from xnets.inference._borrowed import Borrowed, borrowed_by
 from xnets.inference._choose import ENGINES
 from xnets.inference._fuse import simplify
 from xnets.inference._lower import lower
@@ -47,6 +48,7 @@ def optimize(
     *,
     engines: str = "measure",
     check: bool = True,
+    keep_model: bool = True,
 ) -> OptimizedModel:
     """Make a model ready for inference on this machine's CPU.
 
@@ -58,13 +60,18 @@ def optimize(
     torch.export can follow.
 
     Args:
-        model: Any module in eval mode, in float32 on the CPU; it is copied, not changed.
+        model: Any module in eval mode, in float32 on the CPU; it is not changed. Weights into
+            which nothing is folded are not copied: once somebody writes into those, a call raises
+            RuntimeError, so give it a copy of a model that is trained further.
         example_input: A tensor, or a tuple of arguments. Other batch sizes are planned when they
             first come; other shapes are traced again.
         engines: "measure": the fastest for each layer, which may differ from run to run where two
             are equally fast. "ours": the compiled library wherever it can. "torch": torch alone.
             The last two give the same numbers each time.
         check: Whether to compare the result with the model's on the example.
+        keep_model: Whether to hold on to the model's weights for shapes that are traced again. If
+            not, such shapes raise ValueError, and once you let go of the model, too, weights are
+            held once: those that run.
 
     Returns:
         A module that takes what the model takes and returns what it returns, up to rounding. It may
@@ -100,7 +107,10 @@ def optimize(
     if check:
         with torch.no_grad():
             expected = model(*arguments)
-    return OptimizedModel(prepare(model), arguments, engines, expected)
+    optimized = OptimizedModel(prepare(model), arguments, engines, expected)
+    if not keep_model:
+        optimized._let_go_of_model()
+    return optimized
 
 
 class OptimizedModel(nn.Module):
@@ -119,7 +129,11 @@ class OptimizedModel(nn.Module):
         started = time.perf_counter()
         self.training = False
         self._engines = engines
-        self._source = (prepared,)  # in a tuple: no module of this one
+        # In a tuple: no module of this one.
+        self._source: tuple[nn.Module, Borrowed] | None = (
+            prepared,
+            Borrowed([*prepared.parameters(), *prepared.buffers()]),
+        )
         self._lock = threading.Lock()
         self._traces: list[Trace] = []
         self._plans: dict[Any, Planned] = {}
@@ -159,6 +173,7 @@ class OptimizedModel(nn.Module):
         planned = self._plans.get(_key(leaves))
         if planned is None:
             planned = self._plan_for(leaves)
+        planned.borrowed.check()
         with torch.no_grad():
             outputs = planned.run(leaves)
         if planned.is_tensor:
@@ -178,6 +193,7 @@ class OptimizedModel(nn.Module):
         """
         leaves = self._leaves(arguments)
         planned = self._plan_for(leaves)
+        planned.borrowed.check()
         with torch.no_grad():
             times = [planned.time(leaves) for _ in range(max(1, rounds))]
         found = []
@@ -215,20 +231,31 @@ class OptimizedModel(nn.Module):
         return make_planned(traced, sizes, self._engines, torch.get_num_threads())
 
     def _trace(self, leaves: list[Any]) -> tuple[Trace, dict[Any, int]]:
+        if self._source is None:
+            raise CannotOptimizeError(
+                "these arguments need a trace of their own, for which this model was to keep the "
+                "one that it was made from: pass keep_model=True, or optimise it for them"
+            )
+        prepared, borrowed = self._source
+        borrowed.check()
         arguments = pytree.tree_unflatten(leaves, self._spec)
         fitting: Trace | None = None
         for dynamic in (True, False) if not self._traces else (False,):
-            found = trace(self._source[0], arguments, dynamic=dynamic)
+            found = trace(prepared, arguments, dynamic=dynamic)
             lowered = lower(found).without_dead_steps()
             with torch.inference_mode(False), torch.no_grad():
                 program = simplify(lowered)
             spec = found.program.call_spec.out_spec
-            fitting = Trace(program, leaves, spec, count_operations(lowered))
+            used = borrowed_by(program, prepared)
+            fitting = Trace(program, leaves, spec, count_operations(lowered), used)
             sizes = fitting.fits(leaves)
             if sizes is not None:
                 self._traces.append(fitting)
                 return fitting, sizes
         raise CannotOptimizeError("`model` cannot be traced on this input: its sizes do not fit")
+
+    def _let_go_of_model(self) -> None:
+        self._source = None
 
     # --- what such a model does not do -----------------------------------------------------------
 

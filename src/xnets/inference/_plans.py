@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xnets.inference._borrowed import Borrowed
 from xnets.inference._choose import Choice, choose
 from xnets.inference._execute import TORCH, Engine, Plan
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
@@ -21,10 +22,21 @@ _ROUNDS = 2
 
 
 class Trace:
-    """A simplified program, and which inputs it is right for."""
+    """A simplified program, and which inputs it is right for.
 
-    def __init__(self, program: Program, leaves: list[Any], spec: Any, operations: int) -> None:
+    Args:
+        program: The program.
+        leaves: The arguments that it was made with.
+        spec: How its outputs are put together.
+        operations: How many the model has.
+        borrowed: What of the model's memory it reads.
+    """
+
+    def __init__(
+        self, program: Program, leaves: list[Any], spec: Any, operations: int, borrowed: Borrowed
+    ) -> None:
         self.program = program
+        self.borrowed = borrowed
         self.spec = spec
         self.operations = operations
         self.tensor_leaves = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -77,6 +89,7 @@ class Planned:
     ) -> None:
         self.plan, self.pieces, self.spec = plan, pieces, trace.spec
         self.is_tensor = bool(trace.spec.is_leaf())
+        self.borrowed = trace.borrowed
         self._trace, self._choices, self._engines = trace, choices, engines
 
     def run(self, leaves: Sequence[Any]) -> list[Any]:

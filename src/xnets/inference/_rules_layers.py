@@ -142,6 +142,13 @@ def _batch_norm(
     return y
 
 
+@rule("traced_norm")
+def _traced_norm(
+    at: Lowering, x: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float
+) -> Any:
+    return _batch_norm(at, x, weight, bias, mean, var, False, 0.0, eps)
+
+
 @rule("_native_batch_norm_legit_no_training")
 def _native_batch_norm(
     at: Lowering, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float

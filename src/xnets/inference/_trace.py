@@ -1,14 +1,18 @@
 """A model's operations, found by torch.export; expander layers stay whole.
 
 A copy of the model is traced in which every expander layer calls one operator, `xnets::traced`,
-that carries the layer's name: so its weights and graph are found again in the trace.
+that carries the layer's name: so its weights and graph are found again in the trace. The copy
+shares the model's memory. Batch norms are an operator of ours, too, as torch.export takes most of
+its time to find the shape of what torch's returns.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +23,17 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from xnets._errors import UserError
+from xnets.inference._borrowed import aliases
 from xnets.nn import ExpanderLayer
 
 _LIBRARY = torch.library.Library("xnets", "FRAGMENT")
 _LIBRARY.define(
     "traced(Tensor x, str layer, int num_out, int[] kernel, int[] stride, int[] padding,"
     " int[] dilation) -> Tensor"
+)
+_LIBRARY.define(
+    "traced_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor mean, Tensor var, float eps)"
+    " -> Tensor"
 )
 
 
@@ -48,7 +57,14 @@ def _fake(
     return x.new_empty([*x.shape[: -len(kernel) - 1], num_out, *size])
 
 
+def _norm(x: Tensor, weight: Any, bias: Any, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+
 torch.library.register_fake("xnets::traced", _fake, lib=_LIBRARY)
+torch.library.register_fake("xnets::traced_norm", lambda x, *_: torch.empty_like(x), lib=_LIBRARY)
+_LIBRARY.impl("traced_norm", _norm, "CompositeExplicitAutograd")
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class CannotOptimizeError(UserError, ValueError):
@@ -92,12 +108,14 @@ def prepare(model: nn.Module) -> nn.Module:
         model: Any module; it is not changed.
 
     Returns:
-        The copy.
+        The copy, whose parameters and buffers share memory with the model's.
     """
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    copied = copy.deepcopy(model, aliases(model)).eval().requires_grad_(False)
     for name, layer in copied.named_modules():
         if isinstance(layer, ExpanderLayer):
             layer.forward = partial(_leaf, layer, name)  # type: ignore[method-assign]
+        elif type(layer) in _NORMS and layer.running_mean is not None:
+            layer.forward = partial(_norm_leaf, layer)  # type: ignore[method-assign]
     return copied
 
 
@@ -111,6 +129,13 @@ def _leaf(layer: Any, name: str, input: Tensor) -> Tensor:
         input = F.pad(input, layer._pad_first, mode)
     geometry = (layer.kernel_size, layer.stride, layer._op_padding, layer.dilation)
     y = operator(input, name, layer.num_out, *map(list, geometry))
+    return y
+
+
+def _norm_leaf(layer: Any, input: Tensor) -> Tensor:
+    layer._check_input_dim(input)
+    statistics = (layer.running_mean, layer.running_var)
+    y: Tensor = torch.ops.xnets.traced_norm(input, layer.weight, layer.bias, *statistics, layer.eps)
     return y
 
 
@@ -156,9 +181,21 @@ def functional(traced: Traced) -> Traced:
 
 
 def _export(model: nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Any:
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _no_collection():
         warnings.simplefilter("ignore")
         return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without searches for garbage: tracing makes many objects, nearly all of which stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _with_any_batch(arguments: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from xnets.ops import Pattern, dense_weight, make_pattern
+from xnets.ops import Pattern, edge_positions, make_pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +77,28 @@ class Weights:
             return self.groups
         return 1 if self.is_linear else _groups_of(self.pattern)
 
+    @cached_property
+    def _dense(self) -> list[weakref.ref[Tensor]]:
+        return []
+
     def dense(self) -> Tensor:
         """The weight of torch's convolution, whose groups are `torch_groups`.
 
         Returns:
-            (num_out, num_in / groups, *kernel); of a linear layer the kernel is (1,).
+            (num_out, num_in / groups, *kernel); of a linear layer the kernel is (1,). As long as
+            somebody holds it, the same tensor each time: plans of several sizes share it.
         """
         groups = self.torch_groups
         if self.pattern is not None:
-            return dense_weight(self.edges, self.pattern, groups)
+            known: Tensor | None = self._dense[0]() if self._dense else None
+            if known is None:
+                width = self.num_in // groups
+                flat = self.edges.new_zeros(self.num_out * width, *self.kernel)
+                # Not ops.dense_weight, which remembers the positions: 8 bytes an edge.
+                flat.index_copy_(0, edge_positions(self.pattern, groups), self.edges)
+                known = flat.view(self.num_out, width, *self.kernel)
+                self._dense[:] = [weakref.ref(known)]
+            return known
         return self.edges.view(self.num_out, self.num_in // groups, *self.kernel)
 
     def graph(self, rows: int) -> Pattern:
