@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +17,7 @@ import xnets
 from tests.inference.conftest import difference, randomized
 from tests.inference.emulated import Emulated
 from tests.inference.nets import LARGER, NETS, Lambda, bound, conv, dense_block, lowered, normed
-from xnets.inference import _choose, _execute, _native, _optimize
+from xnets.inference import _choose, _execute, _native, _optimize, _plans
 from xnets.inference._execute import TORCH, Engine, Plan
 from xnets.inference._fuse import simplify
 from xnets.inference._ir import Conv, Linear, Step
@@ -145,6 +145,35 @@ def test_threads_share_a_model() -> None:
         found = list(pool.map(fast, inputs * 4))
         for x, y in zip(inputs * 4, found, strict=True):
             assert difference(y, model(x)) < 1e-5
+
+
+@NEEDS_LIBRARY
+def test_samples_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread takes samples of its own where that was the fastest."""
+    found: list[int] = []
+
+    def last_is_fastest(run: Callable[[], object], threads: int) -> float:
+        run()
+        found.append(threads)
+        return -len(found)
+
+    monkeypatch.setattr(_plans, "_fastest", last_is_fastest)
+    model, inputs = small(), [torch.randn(5, 8, 5, 5) for _ in range(8)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fast = xnets.optimize(model, inputs[0])
+        assert found == [2, 2, 2]  # whole, in pieces, in pieces side by side
+        assert (fast.report.pieces, fast.report.at_once, fast.report.threads) == (5, 2, 2)
+        assert "5 pieces, 2 at once" in fast.report.summary()
+        with ThreadPoolExecutor(3) as pool, torch.no_grad():
+            for x, y in zip(inputs, pool.map(fast, inputs), strict=True):
+                assert difference(y, model(x)) < 1e-5
+        with torch.inference_mode():
+            assert difference(fast(inputs[0]), model(inputs[0])) < 1e-5
+        assert len(fast.profile(inputs[0])) == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_outputs_are_the_callers() -> None:

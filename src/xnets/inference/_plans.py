@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from xnets.inference._borrowed import Borrowed
-from xnets.inference._choose import Choice, choose
+from xnets.inference._choose import Choice, candidates, choose
 from xnets.inference._execute import TORCH, Engine, Plan
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
 from xnets.inference._native import has_library
@@ -82,12 +84,19 @@ class Planned:
         trace: What it is the plan of.
         choices: What was chosen for its steps.
         engines: As asked for.
+        at_once: How many pieces run at once, each on a thread of its own.
     """
 
     def __init__(
-        self, plan: Plan, pieces: int, trace: Trace, choices: Mapping[Step, Choice], engines: str
+        self,
+        plan: Plan,
+        pieces: int,
+        trace: Trace,
+        choices: Mapping[Step, Choice],
+        engines: str,
+        at_once: int = 1,
     ) -> None:
-        self.plan, self.pieces, self.spec = plan, pieces, trace.spec
+        self.plan, self.pieces, self.at_once, self.spec = plan, pieces, at_once, trace.spec
         self.is_tensor = bool(trace.spec.is_leaf())
         self.borrowed = trace.borrowed
         self._trace, self._choices, self._engines = trace, choices, engines
@@ -97,13 +106,26 @@ class Planned:
         inputs = self._inputs(leaves)
         if self.pieces == 1:
             return self.plan.run(inputs)
-        parts = [self.plan.run(piece) for piece in self._cut(inputs)]
+        pieces = self._cut(inputs)
+        shares = [
+            pieces[len(pieces) * i // self.at_once : len(pieces) * (i + 1) // self.at_once]
+            for i in range(self.at_once)
+        ]
+        others = [_workers(self.at_once).submit(self._run_all, share) for share in shares[1:]]
+        parts = self._run_all(shares[0])
+        for other in others:
+            parts += other.result()
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
+    def _run_all(self, pieces: list[tuple[Tensor, ...]]) -> list[list[Any]]:
+        return [self.plan.run(piece) for piece in pieces]
+
     def time(self, leaves: Sequence[Any]) -> list[tuple[Step, float]]:
-        """Each step and the milliseconds that it took, all pieces together."""
+        """Each step and the milliseconds of it, all pieces together, over those that run at once."""
         runs = [self.plan.time(piece) for piece in self._cut(self._inputs(leaves))]
-        return [(run[0][0], sum(ms for _, ms in run)) for run in zip(*runs, strict=True)]
+        return [
+            (run[0][0], sum(ms for _, ms in run) / self.at_once) for run in zip(*runs, strict=True)
+        ]
 
     def report(self, error: float, seconds: float) -> Report:
         """What was done."""
@@ -116,6 +138,7 @@ class Planned:
             self._choices,
             self._trace.operations,
             pieces=self.pieces,
+            at_once=self.at_once,
             engines=self._engines,
             inputs=tuple(shapes),
             weight_bytes=_weight_bytes(program),
@@ -151,7 +174,10 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
     if not cuts:
         return planned
     found = [planned]
-    found += [_planned(trace, {batch: whole // n}, n, engines, threads) for n in cuts]
+    for count in cuts:
+        found.append(_planned(trace, {batch: whole // count}, count, engines, threads))
+        if threads > 1:
+            found += _side_by_side(trace, {batch: whole // count}, count, engines, threads)
     inputs = [torch.zeros(tuple(value.shape)) for value in planned.plan.program.inputs]
     leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
     for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
@@ -175,6 +201,33 @@ def _planned(
 
     with torch.inference_mode(False), torch.no_grad():
         return Planned(Plan(program, engine_of, threads), pieces, trace, choices, engines)
+
+
+def _side_by_side(
+    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
+) -> list[Planned]:
+    """The pieces, each on one thread, unless a step needs torch, which has threads of its own.
+
+    Threads that share every layer wait for each other after each; those that have samples of
+    their own wait once.
+    """
+    program = trace.program.bind(sizes)
+    choices = choose(program, engines, threads)
+    if any(choice.reason for choice in choices.values()):
+        return []
+    by_value = {
+        step.y: choice.engine if choice.engine.name == "ours" else candidates(step)[0]
+        for step, choice in choices.items()
+    }
+    at_once = min(threads, pieces)
+    with torch.inference_mode(False), torch.no_grad():
+        plan = Plan(program, lambda step: by_value.get(step.y, Engine("ours")), threads=1)
+        return [Planned(plan, pieces, trace, choices, engines, at_once)]
+
+
+@lru_cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count - 1, thread_name_prefix="xnets")
 
 
 def _fastest(run: Callable[[], object], threads: int) -> float:

@@ -49,6 +49,7 @@ class Report:
         operations: Operations of the model in eval mode.
         pieces: How many pieces the batch is cut into, each run through all steps; the shapes,
             memory and times of the steps are those of one piece.
+        at_once: How many pieces run at once, each on a thread of its own.
         written_in_place: Pieces of concatenations that are made where they belong.
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
         arena_bytes: Memory of all activations of a call.
@@ -64,6 +65,7 @@ class Report:
     steps: tuple[StepReport, ...]
     operations: int
     pieces: int
+    at_once: int
     written_in_place: int
     calls: int
     arena_bytes: int
@@ -104,7 +106,8 @@ class Report:
         lines = [
             f"{self.operations} operations became {len(self.steps)} steps in {self.calls} calls: "
             f"{shares or 'nothing to run'}, {self.threads} threads"
-            + (f", the batch in {self.pieces} pieces" if self.pieces > 1 else ""),
+            + (f", the batch in {self.pieces} pieces" if self.pieces > 1 else "")
+            + (f", {self.at_once} at once" if self.at_once > 1 else ""),
             f"part of another step: {fused or 'nothing'}; pieces of concatenations written in "
             f"place: {self.written_in_place}",
             f"activations {self.arena_bytes:,} bytes ({self.unshared_bytes:,} without sharing), "
@@ -157,7 +160,7 @@ def make_report(
         calls=plan.calls,
         arena_bytes=4 * plan.memory.arena,
         unshared_bytes=4 * plan.memory.unshared,
-        threads=plan.threads,
+        threads=plan.threads * facts["at_once"],
         **facts,
     )
 
