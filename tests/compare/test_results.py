@@ -2,6 +2,8 @@
 
 import csv
 import re
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -11,11 +13,13 @@ import torch
 from xnets.compare import difference, list_trials
 from xnets.count import count
 from xnets.train import get_recipe
+from xnets.train._change import change_recipe
 from xnets.train._checkpoint import build_model
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "evidence.md").read_text()
 FILES = sorted((ROOT / "results").glob("compare-*.csv"))
+CONDITIONS = re.compile(r"compare-(.*?)(?:-blocks)?(?:_width-(\d+))?_epochs-(\d+)_")
 SHAPES = {"digits": (1, 8), "fashion-mnist": (1, 28), "fashion-mnist-alike": (4, 28)}
 
 
@@ -63,14 +67,38 @@ def test_the_tables_are_the_files(path):
             assert found == f"{100 * by.mean:+.2f} [{100 * by.low:+.2f}, {100 * by.high:+.2f}]"
 
 
+def test_every_interval_on_the_page_is_of_two_networks_in_a_file():
+    known = set()
+    for path in FILES:
+        for ours, theirs in permutations(accuracies(path).values(), 2):
+            by = difference(ours, theirs)
+            if by.low is not None:
+                known.add(f"{100 * by.mean:+.2f} [{100 * by.low:+.2f}, {100 * by.high:+.2f}]")
+    stated = re.findall(r"[+-][\d.]+ \[.*?\]", " ".join(PAGE.split()))
+    assert len(stated) > 30
+    assert not set(stated) - known
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_name_says_how_many_seeds_there_are(path):
+    numbers = sorted({len(values) for values in accuracies(path).values()})
+    named = f"{numbers[0]}-to-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+    assert f"_seeds-{named}_" in path.name
+    for key in accuracies(path):
+        seeds = [int(row["seed"]) for row in rows(path) if network(row) == key]
+        assert len(set(seeds)) == len(seeds)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_sizes_and_digests_are_reproduced(path):
-    recipe_name, epochs = re.match(r"compare-(.*?)(?:-blocks)?_epochs-(\d+)_", path.name).groups()
+    recipe_name, width, epochs = CONDITIONS.match(path.name).groups()
     recipe = get_recipe(recipe_name, epochs=int(epochs))
+    if width is not None:
+        recipe = change_recipe(recipe, [f"width={width}"])
     channels, size = SHAPES[recipe.dataset]
     for row in rows(path):
         kind, compression, block = network(row)
-        changed = get_recipe(recipe_name, epochs=int(epochs), seed=int(row["seed"]))
+        changed = replace(recipe, seed=int(row["seed"]))
         [trial] = list_trials(changed, [kind], [max(compression, 2)], blocks=[block], seeds=1)
         assert trial.name == row["trial"]
         if row["seed"] == "0":

@@ -44,12 +44,12 @@ def test_the_draw_never_changes(pair):
 
 
 @torch.no_grad()
-def interaction(kind, compression, block=(1, 1)):
+def interaction(kind, compression, block=(1, 1), **args):
     """How much the logits depend on two images together, relative to how much on each alone."""
     recipe = get_recipe("fashion-mnist-alike")
     net = create_model(
         recipe.model, in_channels=4, num_classes=8, family=kind, compression=compression,
-        block=block, **recipe.model_args,
+        block=block, **{**recipe.model_args, **args},
     ).double().eval()  # fmt: skip
     one, two = torch.randn(2, 4, 28, 28, dtype=torch.float64)
     worst = 0.0
@@ -72,6 +72,11 @@ def test_a_grouped_network_only_adds_images_up(compression):
 def test_blocks_so_large_that_each_reads_one_only_add_images_up():
     assert interaction("random", 4, (8, 8)) < 1e-9
     assert interaction("random", 4, (4, 1)) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["random", "biregular"])
+def test_in_a_wider_network_such_blocks_join_them(kind):
+    assert interaction(kind, 4, (8, 8), width=64) > 0.1
 
 
 @pytest.mark.parametrize("kind", ["random", "biregular", "shuffled"])
