@@ -121,7 +121,7 @@ class Planned:
         return [self.plan.run(piece) for piece in pieces]
 
     def time(self, leaves: Sequence[Any]) -> list[tuple[Step, float]]:
-        """Each step and the milliseconds of it, all pieces together, over those that run at once."""
+        """Each step and its milliseconds, all pieces together, over those that run at once."""
         runs = [self.plan.time(piece) for piece in self._cut(self._inputs(leaves))]
         return [
             (run[0][0], sum(ms for _, ms in run) / self.at_once) for run in zip(*runs, strict=True)
