@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -152,10 +152,11 @@ def test_samples_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread takes samples of its own where that was the fastest."""
     found: list[int] = []
 
-    def last_is_fastest(run: Callable[[], object], threads: int) -> float:
-        run()
-        found.append(threads)
-        return -len(found)
+    def last_is_fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
+        for run in runs:
+            run()
+            found.append(threads)
+        return len(runs) - 1
 
     monkeypatch.setattr(_plans, "_fastest", last_is_fastest)
     model, inputs = small(), [torch.randn(5, 8, 5, 5) for _ in range(8)]
