@@ -46,8 +46,11 @@ struct Ahead {
     if (!plan.streams || plan.by_feature || unit >= plan.units || a.layout->source_step[2] != 1) return;
     if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
-    count = a.layout->pack_segments(0, unit % plan.tiles * plan.tile, plan.tile, work.next);
-    if (plan.pointwise && plan.shared_rows() && a.graph.b_in == 1 && count == 2 && a.graph.num_in >= a.graph.num_out) {
+    const int64_t tile = unit % plan.tiles, pixels = plan.length_of(tile);
+    count = a.layout->pack_segments(0, plan.begin(tile), pixels, work.next);
+    // One strip, so that a channel is two or three lines; and reading is most of the traffic.
+    const bool lines = plan.pointwise && plan.shared_rows() && pixels <= plan.strip * lanes && count == 2;
+    if (lines && a.graph.b_in == 1 && a.graph.num_in >= a.graph.num_out) {
       requests = {source + segments[1].far, a.layout->source.channel, a.graph.num_in};
       count = 0;
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from itertools import chain
+from threading import Thread
 from typing import Any
 
 import torch
@@ -112,11 +112,8 @@ class Planned:
             pieces[len(pieces) * i // self.at_once : len(pieces) * (i + 1) // self.at_once]
             for i in range(self.at_once)
         ]
-        others = [_workers(self.at_once).submit(self._run_all, share) for share in shares[1:]]
-        parts = self._run_all(shares[0])
-        for other in others:
-            parts += other.result()
-        return [torch.cat(part) for part in zip(*parts, strict=True)]
+        parts = _side_by_side([lambda share=share: self._run_all(share) for share in shares])  # type: ignore[misc]
+        return [torch.cat(part) for part in zip(*chain(*parts), strict=True)]
 
     def _run_all(self, pieces: list[tuple[Tensor, ...]]) -> list[list[Any]]:
         return [self.plan.run(piece) for piece in pieces]
@@ -178,7 +175,7 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
     for count in cuts:
         found.append(_planned(trace, {batch: whole // count}, count, engines, threads))
         if threads > 1:
-            found += _side_by_side(trace, {batch: whole // count}, count, engines, threads)
+            found += _planned_at_once(trace, {batch: whole // count}, count, engines, threads)
     inputs = [torch.zeros(tuple(value.shape)) for value in planned.plan.program.inputs]
     leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
     for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
@@ -203,7 +200,7 @@ def _planned(
         return Planned(Plan(program, engine_of, threads), pieces, trace, choices, engines)
 
 
-def _side_by_side(
+def _planned_at_once(
     trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
 ) -> list[Planned]:
     """The pieces, each on one thread, unless a step needs torch, which has threads of its own.
@@ -225,9 +222,32 @@ def _side_by_side(
         return [Planned(plan, pieces, trace, choices, engines, at_once)]
 
 
-@lru_cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count - 1, thread_name_prefix="xnets")
+def _side_by_side(runs: Sequence[Callable[[], list[Any]]]) -> list[list[Any]]:
+    """What they return, the first run here and each of the others on a thread of its own.
+
+    Not a pool: its threads would be missing after a fork, gone once the main thread has ended,
+    and shared by callers. To start a thread takes some tens of microseconds.
+    """
+    found: list[list[Any]] = [[] for _ in runs]
+    errors: list[BaseException] = []
+
+    def work(i: int) -> None:
+        try:
+            found[i] = runs[i]()
+        except BaseException as error:  # raised below, where the caller is
+            errors.append(error)
+
+    threads = [Thread(target=work, args=(i,), daemon=True) for i in range(1, len(runs))]
+    for thread in threads:
+        thread.start()
+    try:
+        found[0] = runs[0]()
+    finally:
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return found
 
 
 def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:

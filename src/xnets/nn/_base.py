@@ -126,9 +126,6 @@ class ExpanderLayer(nn.Module):
         """Compute what follows from the buffers' values."""
         graph = graph or self.graph
         degrees = np.diff(graph.indptr)
-        indptr, indices = self._index_buffers()
-        if indices.is_meta:
-            indptr, indices = _index(graph.indptr), _index(graph.indices)
         self._stamp = self._buffer_stamp()
         self._derived = ops.Pattern(
             self.indptr,
@@ -139,7 +136,7 @@ class ExpanderLayer(nn.Module):
             max_degree=int(degrees.max()),
             is_regular=bool(degrees.min() == degrees.max()),
             components=ops.find_components(
-                indptr.cpu(), indices.cpu(), self.num_in // self.block[1]
+                graph.indptr, graph.indices, self.num_in // self.block[1]
             ),
         )
         return self._derived

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Indices: TypeAlias = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +93,17 @@ def make_pattern(
         block,
         max_degree,
         bool(low == max_degree),
-        find_components(indptr.cpu(), indices.cpu(), num_in // block[1]),
+        find_components(indptr.cpu().numpy(), indices.cpu().numpy(), num_in // block[1]),
     )
 
 
-def find_components(indptr: Tensor, indices: Tensor, base_num_in: int) -> Components | None:
+def find_components(indptr: Indices, indices: Indices, base_num_in: int) -> Components | None:
     """What a graph falls into, if that is complete graphs of one size that have all its inputs.
 
     The product with a complete graph, the block, changes nothing of that.
 
     Args:
-        indptr: Row pointers of the base graph.
+        indptr: Row pointers of the base graph. Arrays, for tensors may have no values to read.
         indices: Base inputs, increasing within a row.
         base_num_in: Number of base inputs.
 
@@ -106,31 +111,31 @@ def find_components(indptr: Tensor, indices: Tensor, base_num_in: int) -> Compon
         The components, or None if they are others.
 
     Examples:
-        >>> find_components(torch.tensor([0, 2, 4]), torch.tensor([0, 2, 1, 3]), 4)
+        >>> find_components(np.array([0, 2, 4]), np.array([0, 2, 1, 3]), 4)
         Components(count=2, inputs_in_order=False, outputs_in_order=True)
-        >>> find_components(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 1, 2]), 3)
+        >>> find_components(np.array([0, 2, 4]), np.array([0, 1, 1, 2]), 3)
     """
-    rows = indptr.shape[0] - 1
-    degree = indices.shape[0] // rows
+    rows = len(indptr) - 1
+    degree = len(indices) // rows
     if degree == 0 or base_num_in % degree or rows % (count := base_num_in // degree):
         return None
-    if not bool((indptr.diff() == degree).all()):
+    if (np.diff(indptr) != degree).any():
         return None
-    lists = indices.view(rows, degree)
-    firsts, order = lists[:, 0].sort(stable=True)
-    firsts = firsts.view(count, rows // count)
+    lists = indices.reshape(rows, degree)
+    order = lists[:, 0].argsort(kind="stable")
+    firsts = lists[order, 0].reshape(count, rows // count)
     # Most other graphs differ here already, before their edges are copied.
-    if not (torch.equal(firsts[:, 0], firsts[:, -1]) and bool((firsts[:, 0].diff() > 0).all())):
+    if (firsts[:, 0] != firsts[:, -1]).any() or (np.diff(firsts[:, 0]) <= 0).any():
         return None
-    ordered = lists[order].view(count, rows // count, degree)
-    inputs = ordered[:, 0].reshape(-1)
-    everything = torch.arange(base_num_in, dtype=inputs.dtype)
-    if not torch.equal(inputs.sort().values, everything) or bool((ordered != ordered[:, :1]).any()):
+    ordered = lists[order].reshape(count, rows // count, degree)
+    inputs = ordered[:, 0].ravel()
+    everything = np.arange(base_num_in)
+    if (np.sort(inputs) != everything).any() or (ordered != ordered[:, :1]).any():
         return None
     return Components(
         count,
-        inputs_in_order=torch.equal(inputs, everything),
-        outputs_in_order=torch.equal(order, torch.arange(rows)),
+        inputs_in_order=bool((inputs == everything).all()),
+        outputs_in_order=bool((order == np.arange(rows)).all()),
     )
 
 

@@ -56,7 +56,8 @@ class Interrupts(pl.Callback):
                 f"interrupted after {writer.saved} epochs; what is done is in {folder}"
             ) from error
         finally:
-            if in_main_thread:  # Lightning leaves it ignored
+            # Lightning leaves it ignored. A handler that is not Python's cannot be put back.
+            if in_main_thread and before is not None:
                 signal.signal(signal.SIGINT, before)
 
     @contextmanager
@@ -75,6 +76,18 @@ class Interrupts(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Ask again: only an interruption that was lost can have come so far."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ask again."""
         if self._asked:
             raise KeyboardInterrupt
 
@@ -102,6 +115,11 @@ class SteadyLogger(TensorBoardLogger):
         """Write numbers."""
         with self._interrupts.held():
             super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Write the recipe."""
+        with self._interrupts.held():
+            super().log_hyperparams(*args, **kwargs)
 
     def save(self) -> None:
         """Write what is waiting."""
