@@ -81,12 +81,19 @@ def test_errors_are_one_line_and_nothing_is_left(here, args, message):
     assert not list(here.iterdir())
 
 
+# The background jobs of a shell ignore it, and so do their children.
+HEARS_CTRL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from xnets.cli import main; main()"
+)
+
+
 @pytest.mark.slow
 def test_control_c_is_one_line_and_the_same_command_goes_on(here):
     source = str(Path(__file__).parents[2] / "src")
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     command = [
-        sys.executable, "-m", "xnets", "compare", "digits", "--kinds", "dense,expander",
+        sys.executable, "-c", HEARS_CTRL_C, "compare", "digits", "--kinds", "dense,expander",
         "--compression", "4", "--seeds", "1", "--epochs", "40",
     ]  # fmt: skip
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -175,6 +177,40 @@ def test_samples_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(fast.profile(inputs[0])) == 3
     finally:
         torch.set_num_threads(threads)
+
+
+def test_an_error_on_another_thread_is_the_callers() -> None:
+    done: list[int] = []
+
+    def fail() -> list[Tensor]:
+        raise ValueError("on a thread of its own")
+
+    def succeed() -> list[Tensor]:
+        done.append(1)
+        return []
+
+    with pytest.raises(ValueError, match="thread of its own"):
+        _plans._side_by_side([succeed, fail, succeed])
+    with pytest.raises(ValueError, match="thread of its own"):
+        _plans._side_by_side([fail, succeed])
+    assert done == [1, 1, 1]  # the others end before the caller goes on
+
+
+def test_side_by_side_after_the_main_thread() -> None:
+    """A server's threads outlive it; a pool of Python's takes nothing more then."""
+    code = """
+import threading, time
+from xnets.inference._plans import _side_by_side
+def serve():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    print(_side_by_side([lambda: [1], lambda: [2]]))
+threading.Thread(target=serve).start()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert result.stdout.strip() == "[[1], [2]]", result.stderr
 
 
 def test_outputs_are_the_callers() -> None:

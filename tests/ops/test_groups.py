@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from tests.ops.gpu_or_not import DEVICE, call_on_cuda, gradients
 from xnets import ops
@@ -306,3 +307,18 @@ def test_cuda_graphs(name: str) -> None:
         (grad,) = torch.autograd.grad(fresh(static).sum(), static)
     graph.replay()
     torch.testing.assert_close(grad, torch.autograd.grad(layer(static).sum(), static)[0])
+
+
+@pytest.mark.parametrize("family", ["grouped", "shuffled", "random"])
+def test_components_need_no_values_in_tensors(family: str) -> None:
+    """Of layers made where tensors have none, the graph still knows what it falls into."""
+    x = torch.ones(2, 16)
+    expected = ExpanderLinear(16, 8, compression=4, family=family).pattern.components
+    with torch.device("meta"):
+        layer = ExpanderLinear(16, 8, compression=4, family=family)
+        assert layer.pattern.components == expected
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        layer = ExpanderLinear(16, 8, compression=4, family=family)
+        assert layer.pattern.components == expected
+        assert layer(x).shape == (2, 8)
+    assert (expected is None) == (family == "random")

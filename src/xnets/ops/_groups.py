@@ -51,9 +51,12 @@ def _moves(call: Call, parts: Components | None) -> int:
     """The time of a position, in numbers moved: in groups, or by torch's own layer."""
     pattern, taps = call.pattern, math.prod(call.weight.shape[1:])
     groups = parts.count if parts else call.groups
-    padded = padded_side(pattern.num_in // groups) * padded_side(pattern.num_out // groups)
+    device = call.input.device.type
+    sides = pattern.num_in // groups, pattern.num_out // groups
+    # The tiles of tensor cores; torch's kernels on a CPU have none as large.
+    padded = math.prod(sides if device == "cpu" else map(padded_side, sides))
     inputs, outputs = pattern.num_in * math.prod(call.stride), pattern.num_out
-    macs_a_move = _MACS_A_MOVE.get(call.input.device.type, _MACS_A_MOVE["cuda"])
+    macs_a_move = _MACS_A_MOVE.get(device, _MACS_A_MOVE["cuda"])
     moves = max(groups * padded * taps // macs_a_move, inputs + outputs)
     if parts and not parts.inputs_in_order:
         moves += 2 * inputs
