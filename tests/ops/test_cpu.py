@@ -14,6 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import xnets
+from tests.ops.operator_checks import (
+    assert_only_wanted_gradients,
+    assert_second_derivatives,
+    operator_arguments,
+)
 from xnets import ops
 from xnets.graphs import make_graph
 from xnets.nn import ExpanderConv2d, ExpanderLinear
@@ -33,22 +38,6 @@ LAYERS = {
 def build(name: str) -> tuple[nn.Module, Tensor]:
     make, shape = LAYERS[name]
     return make(), torch.randn(shape)
-
-
-def operator_arguments(layer: nn.Module, x: Tensor) -> tuple[object, ...]:
-    call = layer.call(x)
-    pattern = call.pattern
-    return (
-        x.requires_grad_(),
-        layer.weight,
-        layer.bias,
-        pattern.indptr,
-        pattern.indices,
-        [pattern.num_in, pattern.num_out, *pattern.block],
-        list(call.stride),
-        list(call.padding),
-        list(call.dilation),
-    )
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own doing
@@ -82,28 +71,13 @@ def test_exports(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_second_derivatives(name: str) -> None:
-    """The gradient of a gradient penalty, against `masked`."""
-    layer, x = build(name)
-    found = []
-    for backend in ("cpu", "masked"):
-        layer.backend = backend
-        leaf = x.clone().requires_grad_()
-        (grad,) = torch.autograd.grad(layer(leaf).pow(3).sum(), leaf, create_graph=True)
-        grad.square().sum().backward()
-        found.append([leaf.grad, layer.weight.grad.clone()])
-        layer.zero_grad()
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-3)
+    assert_second_derivatives(*build(name), "cpu")
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("frozen", ["input", "weight", "bias"])
 def test_makes_only_the_gradients_that_are_wanted(name: str, frozen: str) -> None:
-    layer, x = build(name)
-    leaves = {"input": x, "weight": layer.weight, "bias": layer.bias}
-    for key, leaf in leaves.items():
-        leaf.requires_grad_(key != frozen)
-    layer(x).square().sum().backward()
-    assert {key for key, leaf in leaves.items() if leaf.grad is None} == {frozen}
+    assert_only_wanted_gradients(*build(name), frozen)
 
 
 def test_weights_of_nn_utils_and_bias_of_none() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from tests.ops.gpu_or_not import DEVICE, call_on_cuda, gradients
+from tests.ops.operator_checks import assert_cuda_graphs
 from xnets import ops
 from xnets.graphs import BipartiteGraph, make_graph
 from xnets.nn import ExpanderConv1d, ExpanderConv2d, ExpanderLinear
@@ -293,20 +294,7 @@ def test_auto_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 @pytest.mark.parametrize("name", LAYERS)
 def test_cuda_graphs(name: str) -> None:
-    """Compiled with CUDA graphs, and captured by hand before any table is known."""
-    layer, x = build(name)
-    compiled = torch.compile(layer, fullgraph=True, mode="reduce-overhead")
-    for _ in range(4):
-        got = [t.clone() for t in gradients(compiled, x)]
-    torch.testing.assert_close(got, gradients(layer, x))
-    fresh = copy.deepcopy(layer)
-    static = x.clone().requires_grad_()
-    layer(static).sum().backward()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        (grad,) = torch.autograd.grad(fresh(static).sum(), static)
-    graph.replay()
-    torch.testing.assert_close(grad, torch.autograd.grad(layer(static).sum(), static)[0])
+    assert_cuda_graphs(*build(name))
 
 
 @pytest.mark.parametrize("family", ["grouped", "shuffled", "random"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -12,7 +11,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.ops.gpu_or_not import DEVICE, gradients
-from tests.ops.triton_layers import LAYERS, SOME_LAYERS, build, operator_arguments
+from tests.ops.operator_checks import (
+    assert_cuda_graphs,
+    assert_only_wanted_gradients,
+    assert_second_derivatives,
+    operator_arguments,
+)
+from tests.ops.triton_layers import LAYERS, SOME_LAYERS, build
 from xnets.nn import ExpanderConv2d, ExpanderConv3d
 from xnets.ops._triton import operator
 
@@ -57,20 +62,7 @@ def test_exports() -> None:
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 @pytest.mark.parametrize("name", LAYERS)
 def test_cuda_graphs(name: str) -> None:
-    """Compiled with CUDA graphs, and captured by hand before any table is known."""
-    layer, x = build(name)
-    compiled = torch.compile(layer, fullgraph=True, mode="reduce-overhead")
-    for _ in range(4):
-        got = [t.clone() for t in gradients(compiled, x)]
-    torch.testing.assert_close(got, gradients(layer, x))
-    fresh = copy.deepcopy(layer)
-    static = x.clone().requires_grad_()
-    layer(static).sum().backward()  # compiles the kernels
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        (grad,) = torch.autograd.grad(fresh(static).sum(), static)
-    graph.replay()
-    torch.testing.assert_close(grad, torch.autograd.grad(layer(static).sum(), static)[0])
+    assert_cuda_graphs(*build(name))
 
 
 class NothingWaits(TorchDispatchMode):
@@ -110,27 +102,12 @@ def test_nothing_waits_for_the_device(
 
 @pytest.mark.parametrize("name", ["linear", "conv"])
 def test_second_derivatives(name: str) -> None:
-    """The gradient of a gradient penalty, against `masked`."""
-    layer, x = build(name)
-    found = []
-    for backend in ("triton", "masked"):
-        layer.backend = backend
-        leaf = x.clone().requires_grad_()
-        (grad,) = torch.autograd.grad(layer(leaf).pow(3).sum(), leaf, create_graph=True)
-        grad.square().sum().backward()
-        found.append([leaf.grad, layer.weight.grad.clone()])
-        layer.zero_grad()
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-3)
+    assert_second_derivatives(*build(name), "triton")
 
 
 @pytest.mark.parametrize("frozen", ["input", "weight", "bias"])
 def test_makes_only_the_gradients_that_are_wanted(frozen: str) -> None:
-    layer, x = build("linear")
-    leaves = {"input": x, "weight": layer.weight, "bias": layer.bias}
-    for key, leaf in leaves.items():
-        leaf.requires_grad_(key != frozen)
-    layer(x).square().sum().backward()
-    assert {key for key, leaf in leaves.items() if leaf.grad is None} == {frozen}
+    assert_only_wanted_gradients(*build("linear"), frozen)
 
 
 def test_inference_tensors() -> None:

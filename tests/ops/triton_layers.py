@@ -44,19 +44,3 @@ SOME_LAYERS = [
 def build(name: str) -> tuple[nn.Module, Tensor]:
     make, shape = LAYERS[name]
     return make().to(DEVICE), torch.randn(shape, device=DEVICE)
-
-
-def operator_arguments(layer: nn.Module, x: Tensor) -> tuple[object, ...]:
-    call = layer.call(x)
-    pattern = call.pattern
-    return (
-        x.requires_grad_(),
-        layer.weight,
-        layer.bias,
-        pattern.indptr,
-        pattern.indices,
-        [pattern.num_in, pattern.num_out, *pattern.block],
-        list(call.stride),
-        list(call.padding),
-        list(call.dilation),
-    )
