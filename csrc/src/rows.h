@@ -10,7 +10,7 @@ namespace xn::XN_ISA {
 // meanwhile. Many requests at once would only stand in the way of the second-level cache.
 struct Requests {
   const float* at;
-  int64_t step;  // between channels; 0: nothing to ask for
+  int64_t step;  // between channels
   int64_t left;  // channels
 };
 
