@@ -13,6 +13,7 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 ISAS = {"generic": 1, "avx2": 2, "avx512": 3}
+DIRECT, WINOGRAD = 256, 512  # added to an instruction set
 FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 
 
@@ -56,6 +57,12 @@ def load(path: Path) -> ctypes.CDLL:
         [pointer, i64, i32, i32, i32],
         i64,
     )
+    library.xn_conv_is_winograd.argtypes = [pointer, pointer, i32, i32, i32]
+    library.xn_winograd_size.argtypes, library.xn_winograd_size.restype = (
+        [pointer, pointer, i32],
+        i64,
+    )
+    library.xn_winograd_weight.argtypes = [pointer] * 3 + [i32, i32]
     for name, arrays in (("forward", 4), ("grad_input", 3), ("grad_weight", 3)):
         tail = [pointer] * (arrays + 1) + [i32, i32]
         getattr(library, f"xn_conv_{name}").argtypes = [pointer, pointer, *tail]
@@ -152,6 +159,13 @@ class Layer:
         sizes = [ask(self.graph.pointer, self.size, op, self.threads, self.isa) for op in range(3)]
         assert min(sizes) >= 0, sizes
         return sizes
+
+    def is_winograd(self, op: int) -> bool:
+        """Whether a convolution goes by Winograd's algorithm."""
+        ask = self.library.xn_conv_is_winograd
+        answer = ask(self.graph.pointer, self.size, op, self.threads, self.isa)
+        assert answer in (0, 1)
+        return answer == 1
 
     def result(self, op: int, out: Tensor | None) -> Tensor:
         return torch.full(self.shapes[op], torch.nan) if out is None else out

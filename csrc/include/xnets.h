@@ -16,7 +16,7 @@ extern "C" {
 
 #define XN_API __attribute__((visibility("default")))
 
-#define XN_ABI_VERSION 2
+#define XN_ABI_VERSION 3
 
 /* The whole graph is base (x) complete(b_out, b_in): output i * b_out + r is joined to input
  * j * b_in + c for every base edge (i, j), every r < b_out and every c < b_in.
@@ -48,6 +48,13 @@ enum { /* instruction sets */
   XN_ISA_AVX2 = 2,    /* AVX2 and FMA */
   XN_ISA_AVX512 = 3   /* AVX-512 F, VL, DQ, BW */
 };
+
+/* Added to the instruction set of a call. 3x3 convolutions of stride 1 without dilation, and the gradients to their inputs,
+ * go by Winograd's algorithm F(2x2, 3x3) where that is faster: less than half of the multiplications, rounding errors
+ * about those of dense layers, but of an infinity may come NaN. XN_DIRECT: never, every sum is as the definition has it.
+ * XN_WINOGRAD: always.
+ */
+enum { XN_DIRECT = 256, XN_WINOGRAD = 512 };
 
 enum { /* results */
   XN_OK = 0,
@@ -83,6 +90,17 @@ XN_API int32_t xn_check_graph(const xn_graph* graph);
 XN_API int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads,
                                int32_t isa);
 XN_API int64_t xn_linear_scratch(const xn_graph* graph, int64_t rows, int32_t op, int32_t num_threads, int32_t isa);
+
+/* Whether the call of kind `op` with the same arguments goes by Winograd's algorithm (1 or 0); -1 if they are wrong. */
+XN_API int32_t xn_conv_is_winograd(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads,
+                                   int32_t isa);
+
+/* The weights as Winograd's algorithm wants them in forward passes: so many floats, 0 if it would not be faster with them
+ * either, -1 if the arguments are wrong; and they. A step of a program that has them does not make them in every run.
+ */
+XN_API int64_t xn_winograd_size(const xn_graph* graph, const xn_conv* conv, int32_t isa);
+XN_API int32_t xn_winograd_weight(const xn_graph* graph, const float* weight, float* to, int32_t num_threads,
+                                  int32_t isa);
 
 /* The weight, and the gradient to it, is (edges of the whole graph, kd * kh * kw): edges by output, then
  * by input. Every element of the result is written; scratch and result may hold anything before.
@@ -156,6 +174,7 @@ typedef struct xn_step {
   const xn_conv* conv;               /* all but LINEAR; POINTWISE, COPY and SCALE_BY read batch and input only */
   int64_t rows;                      /* LINEAR: x is (rows, num_in), y is (rows, num_out) */
   const float* weight;
+  const float* winograd;             /* CONV: from xn_winograd_weight, or NULL; `weight` is needed beside it */
   const float* bias;                 /* or NULL */
   const float* scale;                /* CONV, POINTWISE: for each channel of x; NULL: 1 */
   const float* shift;                /* the same; NULL: 0 */

@@ -20,6 +20,8 @@ using xn::is_depthwise;
 using xn::kernel_taps;
 using xn::Layout;
 using xn::num_edges;
+using xn::Way;
+using xn::Winograd;
 
 namespace {
 
@@ -43,6 +45,16 @@ size_t scatter_bytes(const Call& call, const xn_conv& conv) {
   return bytes;
 }
 
+// The way of a gradient to the input by Winograd's algorithm, and its scratch: 0 if that is not for this call.
+struct WinogradBackward {
+  Way way;
+  size_t bytes;
+
+  WinogradBackward(const Call& call, const xn_conv& conv) : way(Way::scattered), bytes(call.winograd_bytes(conv, way)) {
+    if (!bytes) way = Way::transposed, bytes = call.winograd_bytes(conv, way);
+  }
+};
+
 }  // namespace
 
 extern "C" {
@@ -63,6 +75,29 @@ int32_t xn_transpose(const xn_graph* graph, int32_t* t_indptr, int32_t* t_indice
   return XN_OK;
 }
 
+int32_t xn_conv_is_winograd(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads, int32_t isa) {
+  const Call call(graph, nullptr, num_threads, isa);
+  if (call.status({conv}) || !check_conv(*conv, *graph) || op < XN_FORWARD || op > XN_GRAD_WEIGHT) return -1;
+  if (op == XN_GRAD_WEIGHT) return 0;
+  if (op == XN_FORWARD) return call.winograd_bytes(*conv, Way::forward) > 0;
+  return call.has_transpose() ? WinogradBackward(call, *conv).bytes > 0 : -1;
+}
+
+int64_t xn_winograd_size(const xn_graph* graph, const xn_conv* conv, int32_t isa) {
+  const Call call(graph, nullptr, 1, isa);
+  if (call.status({conv}) || !check_conv(*conv, *graph)) return -1;
+  static const float made = 0;  // an address, as of weights that exist
+  return call.winograd_bytes(*conv, Way::forward, &made) ? xn::winograd_size(*graph) : 0;
+}
+
+int32_t xn_winograd_weight(const xn_graph* graph, const float* weight, float* to, int32_t num_threads, int32_t isa) {
+  const Call call(graph, nullptr, num_threads, isa);
+  if (const int32_t bad = call.status({to})) return bad;
+  if (!weight && num_edges(*graph)) return XN_BAD_ARGUMENT;
+  call.make_points(weight, false, to);
+  return XN_OK;
+}
+
 int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads, int32_t isa) {
   const Call call(graph, nullptr, num_threads, isa);
   if (call.status({conv}) || !check_conv(*conv, *graph)) return -1;
@@ -71,11 +106,15 @@ int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, 
   if (op == XN_FORWARD && is_depthwise(*graph, *conv)) {
     bytes = call.kernels->depthwise_scratch(call.depthwise(*conv));
   } else if (op == XN_FORWARD) {
-    bytes = call.kernels->apply_scratch(call.forward(conv_layout(call, *conv), taps));
+    bytes = call.winograd_bytes(*conv, Way::forward);
+    if (!bytes) bytes = call.kernels->apply_scratch(call.forward(conv_layout(call, *conv), taps));
   } else if (op == XN_GRAD_WEIGHT) {
     bytes = call.kernels->dots_scratch(call.dots(conv_layout(call, *conv), taps));
   } else if (op == XN_GRAD_INPUT && call.has_transpose()) {
-    bytes = scatter_bytes(call, *conv);
+    const WinogradBackward winograd(call, *conv);
+    bytes = winograd.bytes;
+    if (winograd.way == Way::transposed && bytes) bytes += static_cast<size_t>(call.weight_bytes(taps));
+    if (!bytes) bytes = scatter_bytes(call, *conv);
     if (!bytes) {
       const Columns columns = columns_for(backward_rows(*graph));
       for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase)
@@ -100,6 +139,13 @@ int32_t xn_conv_forward(const xn_graph* graph, const xn_conv* conv, const float*
     call.kernels->depthwise(depthwise);
     return XN_OK;
   }
+  if (call.winograd_bytes(*conv, Way::forward)) {
+    Winograd winograd = call.winograd(*conv, Way::forward);
+    winograd.bias = bias, winograd.source = x, winograd.target = y;
+    call.make_points(weight, false, reinterpret_cast<float*>(call.scratch));
+    call.kernels->winograd(winograd);
+    return XN_OK;
+  }
   const Layout layout = conv_layout(call, *conv);
   Apply apply = call.forward(layout, kernel_taps(*conv));
   apply.weight = weight, apply.bias = bias, apply.source = x, apply.target = y;
@@ -113,6 +159,15 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph) || !call.has_transpose()) return XN_BAD_ARGUMENT;
   const int32_t taps = kernel_taps(*conv);
+  if (const WinogradBackward backward(call, *conv); backward.bytes) {
+    Winograd winograd = call.winograd(*conv, backward.way);
+    winograd.source = grad_y, winograd.target = grad_x;
+    float* transposed = reinterpret_cast<float*>(call.scratch + backward.bytes);
+    if (backward.way == Way::transposed) xn::transpose_weights(*graph, weight, taps, transposed, call.threads);
+    call.make_points(backward.way == Way::transposed ? transposed : weight, true, reinterpret_cast<float*>(call.scratch));
+    call.kernels->winograd(winograd);
+    return XN_OK;
+  }
   if (scatter_bytes(call, *conv)) {
     for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
       const Layout layout = phase_layout(call, *conv, phase, Columns::compact);

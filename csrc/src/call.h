@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <utility>
 
 #include "cpu.h"
 #include "parallel.h"
@@ -57,16 +58,32 @@ inline bool is_depthwise(const xn_graph& g, const xn_conv& c) {
   return true;
 }
 
+// Whether Winograd's algorithm knows the convolution; whether it pays is for the kernels to say.
+inline bool is_winograd(const xn_conv& c) {
+  for (int a = 0; a < 3; ++a)
+    if (c.kernel[a] != (a ? 3 : 1) || c.stride[a] != 1 || c.dilation[a] != 1 || c.padding[a] > (a ? 2 : 0)) return false;
+  return c.input[0] == 1;
+}
+
+// Floats.
+inline int64_t winograd_size(const xn_graph& g) { return wino_weight_ld(num_edges(g)) * 16; }
+
+// Three ways through the graph.
+enum class Way { forward, transposed, scattered };
+
 struct Call {
   const xn_graph* graph;
   const Kernels* kernels;
   int threads;
+  bool direct, forced;  // never, always by Winograd's algorithm
   char* scratch;
 
   Call(const xn_graph* g, void* memory, int32_t num_threads, int32_t isa)
       : graph(g),
         kernels(kernels_for(isa)),
         threads(resolve_threads(num_threads)),
+        direct(isa & XN_DIRECT),
+        forced(isa & XN_WINOGRAD),
         scratch(reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory) + 63) / 64 * 64)) {}
 
   int32_t status(std::initializer_list<const void*> needed) const {
@@ -97,6 +114,34 @@ struct Call {
             c.stride[2], c.padding[2], graph->indices, nullptr,    nullptr,     nullptr,      nullptr, nullptr,
             in,         out,           0,              {},         nullptr,     scratch,      threads};
   }
+  // With the points of the weights made already, or before the scratch of the algorithm.
+  Winograd winograd(const xn_conv& c, Way way, const float* points = nullptr) const {
+    const Int3 size = output_size(c);
+    const int64_t x_pixels = int64_t{c.input[1]} * c.input[2], y_pixels = int64_t{size[1]} * size[2];
+    const bool made = points != nullptr;
+    Winograd w{way == Way::transposed ? backward_rows(*graph) : forward_rows(*graph), way == Way::scattered, c.batch,
+               c.input[1], c.input[2], size[1], size[2], c.padding[1], c.padding[2],
+               made ? points : reinterpret_cast<float*>(scratch), wino_weight_ld(num_edges(*graph)), made, forced, nullptr, nullptr,
+               nullptr, x_pixels * graph->num_in, y_pixels * graph->num_out,
+               scratch && !made ? scratch + winograd_size(*graph) * 4 : scratch, threads};
+    if (way == Way::forward) return w;
+    std::swap(w.height, w.out_height), std::swap(w.width, w.out_width), std::swap(w.source_image, w.target_image);
+    w.top = 2 - w.top, w.left = 2 - w.left;
+    return w;
+  }
+  void make_points(const float* weight, bool flip, float* to) const {
+    kernels->winograd_weights(weight, num_edges(*graph), flip, to, threads);
+  }
+  // Bytes of scratch, or 0 if the algorithm is not for this call.
+  size_t winograd_bytes(const Winograd& w, const xn_conv& c) const {
+    if (direct || !is_winograd(c)) return 0;
+    const size_t bytes = kernels->winograd_scratch(w);
+    return bytes && !w.made ? bytes + static_cast<size_t>(winograd_size(*graph)) * 4 : bytes;
+  }
+  size_t winograd_bytes(const xn_conv& c, Way way, const float* points = nullptr) const {
+    return winograd_bytes(winograd(c, way, points), c);
+  }
+
   Few few(int64_t rows) const {
     return {forward_rows(*graph), static_cast<int32_t>(rows), nullptr, nullptr, nullptr, nullptr, nullptr, scratch,
             threads};

@@ -14,8 +14,8 @@ int best_isa() {
 }
 
 const Kernels* kernels_for(int isa) {
-  const int best = best_isa();
-  switch (isa == XN_ISA_AUTO ? best : isa) {
+  const int best = best_isa(), named = isa & ~(XN_DIRECT | XN_WINOGRAD);
+  switch (named == XN_ISA_AUTO ? best : named) {
     case XN_ISA_GENERIC: return &generic_kernels;
 #ifdef XN_X86
     case XN_ISA_AVX2: return best >= XN_ISA_AVX2 ? &avx2_kernels : nullptr;

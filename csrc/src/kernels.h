@@ -103,6 +103,29 @@ struct Depthwise {
   int threads;
 };
 
+// Between the transformed weights of two points: places of the cache differ, however many edges there are.
+constexpr int64_t wino_weight_ld(int64_t edges) { return (edges + 31) / 16 * 16; }
+
+// A convolution 3x3 of stride 1 by transformed weights; `scatter`: from the outputs of the graph to its inputs.
+struct Winograd {
+  Rows graph;
+  bool scatter;
+  int64_t images, height, width, out_height, out_width;
+  int64_t top, left;    // padding
+  const float* weight;  // (16, weight_ld): points of the edges
+  int64_t weight_ld;
+  bool made;            // before this call
+  bool forced;          // whether it pays or not
+  const float* bias;
+  const float* source;
+  float* target;
+  int64_t source_image, target_image;
+  void* scratch;
+  int threads;
+  const Finish* finish = nullptr;
+  const Prepare* prepare = nullptr;
+};
+
 // y = act(x[index[c]] * scale[c] + shift[c] + residual) for every channel c; what is null is the channel itself, 1, 0, 0.
 struct Map {
   int32_t batch, channels;
@@ -139,6 +162,10 @@ struct Kernels {
   // The gradient to the input on the forward graph and its weights: `graph.num_out` channels are read, `num_in` written.
   size_t (*scatter_scratch)(const Apply&);  // 0 if the transposed graph serves better
   void (*scatter)(const Apply&);
+  size_t (*winograd_scratch)(const Winograd&);  // 0 if another way serves better
+  void (*winograd)(const Winograd&);
+  // The weights of the edges, (edges, 9), as points; `flip`: of the gradient to the input.
+  void (*winograd_weights)(const float* weight, int64_t edges, bool flip, float* to, int threads);
   size_t (*dots_scratch)(const Dots&);
   void (*dots)(const Dots&);
   void (*few_forward)(const Few&);

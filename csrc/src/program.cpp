@@ -198,12 +198,24 @@ struct Step {
     return map;
   }
 
+  xn::Winograd winograd() const {
+    xn::Winograd w = call.winograd(*step.conv, xn::Way::forward, step.winograd);
+    w.bias = step.bias, w.source = place(step.x), w.target = place(step.y);
+    w.source_image = step.x.image, w.target_image = step.y.image;
+    w.finish = finish_or_null();
+    if (is_prepared(step)) w.prepare = &prepare;
+    return w;
+  }
+
+  size_t winograd_bytes() const { return step.kind == XN_STEP_CONV ? call.winograd_bytes(winograd(), *step.conv) : 0; }
+
   bool uses_few() const { return step.kind == XN_STEP_LINEAR && step.rows <= xn::few_rows; }
 
   bool uses_depthwise() const { return step.kind == XN_STEP_CONV && xn::is_depthwise(*step.graph, *step.conv); }
 
   size_t scratch() const {
     if (uses_depthwise()) return call.kernels->depthwise_scratch(depthwise());
+    if (const size_t bytes = winograd_bytes()) return bytes;
     if (has_graph(step)) return uses_few() ? 0 : call.kernels->apply_scratch(apply(layout()));
     return is_pool(step) ? call.kernels->pool_scratch(pool()) : 0;
   }
@@ -211,6 +223,10 @@ struct Step {
   void run() const {
     if (uses_depthwise()) return call.kernels->depthwise(depthwise());
     if (uses_few()) return call.kernels->few_forward(few());
+    if (winograd_bytes()) {
+      if (!step.winograd) call.make_points(step.weight, false, reinterpret_cast<float*>(call.scratch));
+      return call.kernels->winograd(winograd());
+    }
     if (has_graph(step)) return call.kernels->apply(apply(layout()));
     if (is_pool(step)) return call.kernels->pool(pool());
     call.kernels->map(map());

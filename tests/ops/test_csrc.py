@@ -281,7 +281,9 @@ def test_rounds_no_worse_than_dense(library, isa, name, block):
         grad_x, grad_full = torch.autograd.grad(y, (inputs, full), grad.to(dtype))
         results.append((y.detach(), grad_x, grad_full[graph.edges()].view(weight.shape)))
     ours = layer.forward(x, weight), layer.grad_input(grad, weight), layer.grad_weight(x, grad)
-    for actual, exact, dense in zip(ours, *results, strict=True):
+    for op, (actual, exact, dense) in enumerate(zip(ours, *results, strict=True)):
         # A tenth for chance; below 1.2e-7 of the result, float32 itself is the limit, for dense layers too.
+        # Winograd's transforms round by about as much once more, however short the sums are.
         floor = 1.2e-7 * exact.pow(2).mean().sqrt().item()
-        assert rms_error(actual, exact) <= max(1.1 * rms_error(dense, exact), floor)
+        limit = 1.5 if not linear and layer.is_winograd(op) else 1.1
+        assert rms_error(actual, exact) <= max(limit * rms_error(dense, exact), floor)

@@ -23,6 +23,7 @@ from xnets.inference._ir import (
     Step,
     Value,
 )
+from xnets.inference._weights import Weights
 from xnets.ops._cpu_library import LIBRARY, CConv, CGraph
 from xnets.ops._cpu_program import Act as CAct
 from xnets.ops._cpu_program import CStep, CTensor, Kind
@@ -114,10 +115,29 @@ def _conv(built: NativeStep, step: Conv, rows: int) -> None:
     c.conv = built.structure(
         _geometry(step.x, step.weights.kernel, step.stride, step.padding, step.dilation)
     )
+    c.winograd = _winograd(built, step.weights)
     if step.prologue is not None:
         c.scale = built.tensor(step.prologue.scale)
         c.shift = built.tensor(step.prologue.shift)
         c.in_act, c.in_low, c.in_high = _act(step.prologue.act)
+
+
+def _winograd(built: NativeStep, weights: Weights) -> int | None:
+    """The weights transformed once, where the kernels go by Winograd's algorithm."""
+    c = built.c
+    size = library().xn_winograd_size(c.graph, c.conv, 0)
+    if size <= 0:
+        return None
+
+    def make() -> Tensor:
+        to = torch.empty(size)
+        status = library().xn_winograd_weight(
+            c.graph, c.weight, to.data_ptr(), torch.get_num_threads(), 0
+        )
+        assert status == 0, status
+        return to
+
+    return built.tensor(weights.form("winograd", make))
 
 
 def _linear(built: NativeStep, step: Linear, rows: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -78,28 +79,44 @@ class Weights:
         return 1 if self.is_linear else _groups_of(self.pattern)
 
     @cached_property
-    def _dense(self) -> list[weakref.ref[Tensor]]:
-        return []
+    def _forms(self) -> dict[str, weakref.ref[Tensor]]:
+        return {}
+
+    def form(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """The same weights as some kernel wants them.
+
+        Args:
+            name: Of the form.
+            make: Makes it.
+
+        Returns:
+            The same tensor each time as long as somebody holds it: plans of several sizes share it.
+        """
+        known = self._forms[name]() if name in self._forms else None
+        if known is None:
+            known = make()
+            self._forms[name] = weakref.ref(known)
+        return known
 
     def dense(self) -> Tensor:
         """The weight of torch's convolution, whose groups are `torch_groups`.
 
         Returns:
-            (num_out, num_in / groups, *kernel); of a linear layer the kernel is (1,). As long as
-            somebody holds it, the same tensor each time: plans of several sizes share it.
+            (num_out, num_in / groups, *kernel); of a linear layer the kernel is (1,).
         """
         groups = self.torch_groups
-        if self.pattern is not None:
-            known: Tensor | None = self._dense[0]() if self._dense else None
-            if known is None:
-                width = self.num_in // groups
-                flat = self.edges.new_zeros(self.num_out * width, *self.kernel)
-                # Not ops.dense_weight, which remembers the positions: 8 bytes an edge.
-                flat.index_copy_(0, edge_positions(self.pattern, groups), self.edges)
-                known = flat.view(self.num_out, width, *self.kernel)
-                self._dense[:] = [weakref.ref(known)]
-            return known
-        return self.edges.view(self.num_out, self.num_in // groups, *self.kernel)
+        width = self.num_in // groups
+        if self.pattern is None:
+            return self.edges.view(self.num_out, width, *self.kernel)
+        # Not ops.dense_weight, which remembers the positions: 8 bytes an edge.
+        positions = partial(edge_positions, self.pattern, groups)
+
+        def scatter() -> Tensor:
+            flat = self.edges.new_zeros(self.num_out * width, *self.kernel)
+            flat.index_copy_(0, positions(), self.edges)
+            return flat.view(self.num_out, width, *self.kernel)
+
+        return self.form("dense", scatter)
 
     def graph(self, rows: int) -> Pattern:
         """The graph in blocks.

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 _STEPS = ("forward", "grad_input", "grad_weight")
 _NAMES = ("libxnets_cpu.so", "libxnets_cpu.dylib", "xnets_cpu.dll")
@@ -89,6 +89,9 @@ def _declare(library: ctypes.CDLL) -> None:
         tail = [pointer] * (arrays + 1) + [i32, i32]
         getattr(library, f"xn_conv_{name}").argtypes = [pointer, pointer, *tail]
         getattr(library, f"xn_linear_{name}").argtypes = [pointer, i64, *tail]
+    library.xn_winograd_size.argtypes = [pointer, pointer, i32]
+    library.xn_winograd_size.restype = i64
+    library.xn_winograd_weight.argtypes = [pointer] * 3 + [i32, i32]
     library.xn_program_check.argtypes = [pointer, i32, pointer, i32]
     library.xn_program_scratch.argtypes = [pointer, i32, i32, i32]
     library.xn_program_scratch.restype = i64

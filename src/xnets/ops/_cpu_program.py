@@ -61,6 +61,6 @@ class CStep(ctypes.Structure):
         ("graph", ctypes.c_void_p),
         ("conv", ctypes.c_void_p),
         ("rows", ctypes.c_int64),
-        *((n, ctypes.c_void_p) for n in ("weight", "bias", "scale", "shift", "index")),
+        *((n, ctypes.c_void_p) for n in ("weight", "winograd", "bias", "scale", "shift", "index")),
         *((n, CTensor) for n in ("x", "y", "residual")),
     )
