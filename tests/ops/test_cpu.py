@@ -333,3 +333,20 @@ def test_pixels_that_no_tap_reaches_have_no_gradient(block: tuple[int, int]) -> 
     layer.backend = "masked"
     torch.testing.assert_close(found, torch.autograd.grad(layer(x).sum(), x)[0])
     assert not found[:, :, 1::2].any()
+
+
+def test_scratch_is_kept_by_each_thread_and_given_back():
+    """Scratch grows with the largest call; what is too large to keep is not kept."""
+    _cpu_library.release_scratch()
+    small, large = _cpu_library._scratch(1000), _cpu_library._scratch(100_000)
+    assert large.numel() >= 100_000
+    assert _cpu_library._scratch(1000).data_ptr() == large.data_ptr() != small.data_ptr()
+    others = []
+    thread = threading.Thread(target=lambda: others.append(_cpu_library._scratch(10)))
+    thread.start()
+    thread.join()
+    assert others[0].data_ptr() != large.data_ptr()
+    huge = _cpu_library._scratch(_cpu_library._MOST_SCRATCH + 1)
+    assert _cpu_library._scratch(10).data_ptr() == large.data_ptr() != huge.data_ptr()
+    _cpu_library.release_scratch()
+    assert _cpu_library._HELD.memory is None

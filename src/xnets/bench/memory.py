@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from xnets.ops._cpu_library import release_scratch
+
 
 def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 3) -> int | None:
     """The most memory that one call adds to what was held before it: outputs, gradients, scratch.
@@ -16,8 +18,8 @@ def peak_memory(run: Callable[[], object], device: str = "cpu", *, tries: int = 
     kernels, other libraries), to the page: freed memory goes back to the system first, then the
     kernel's own high-water mark is reset and read. The least of some calls counts, as fragmented
     memory only ever adds. What the first call
-    of all keeps for later ones, such as tables of a graph, is there already and not counted. On
-    CUDA what torch's allocator hands out.
+    of all keeps for later ones, such as tables of a graph, is there already and not counted; our
+    kernels' scratch, which a thread keeps, is. On CUDA what torch's allocator hands out.
 
     Args:
         run: What to call; it has run before.
@@ -82,6 +84,7 @@ def _touch() -> None:
 
 def _resident_peak(run: Callable[[], object]) -> int:
     process = Path("/proc/self")
+    release_scratch()
     ctypes.CDLL(None).malloc_trim(0)
     (process / "clear_refs").write_text("5")
     before = _status(process)["VmRSS"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,7 @@ FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 _STEPS = ("forward", "grad_input", "grad_weight")
 _NAMES = ("libxnets_cpu.so", "libxnets_cpu.dylib", "xnets_cpu.dll")
 _MOST_PLANS = 64
+_MOST_SCRATCH = 64 << 20
 
 
 class CGraph(ctypes.Structure):
@@ -171,9 +173,32 @@ class Plan:
             size = measure(self.graph.pointer, self._shape, op, self.threads, 0)
             _must(1 if size < 0 else 0)
             self._scratch[op] = size
-        scratch = torch.empty(size, dtype=torch.uint8)
-        addresses = [None if t is None else t.data_ptr() for t in (*tensors, scratch)]
+        addresses = [None if t is None else t.data_ptr() for t in (*tensors, _scratch(size))]
         _must(self._functions[op](self.graph.pointer, self._shape, *addresses, self.threads, 0))
+
+
+class _Held(threading.local):
+    """A thread's scratch, kept from call to call: the system clears what it hands out anew."""
+
+    memory: Tensor | None = None
+
+
+_HELD = _Held()
+
+
+def _scratch(size: int) -> Tensor:
+    held = _HELD.memory
+    if held is not None and held.numel() >= size:
+        return held
+    memory = torch.empty(size, dtype=torch.uint8)
+    if size <= _MOST_SCRATCH:
+        _HELD.memory = memory
+    return memory
+
+
+def release_scratch() -> None:
+    """Give back the scratch that this thread keeps, at most 64 MiB."""
+    _HELD.memory = None
 
 
 def _triple(values: Sequence[int], fill: int) -> ctypes.Array[ctypes.c_int32]:
