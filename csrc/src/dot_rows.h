@@ -11,7 +11,7 @@ struct DotRun {
   const float* panel;
   const int64_t* places;  // in the panel
   int64_t count;          // of places
-  int64_t vectors;
+  int64_t pixels;         // of which those that fill no vector are read along with what lies before them
   float* out;             // a number for each place of the first row
   int64_t out_ld;         // between rows
   bool fresh;             // writes `out`, or else adds to it
@@ -37,6 +37,49 @@ XN_INLINE Quad sum_four(Vec a, Vec b, Vec c, Vec d) {
   return part[0];
 }
 
+// From n numbers on: a mask of the last n lanes.
+struct LastLanes {
+  int32_t masks[2 * lanes];
+  constexpr LastLanes() : masks{} {
+    for (int i = lanes; i < 2 * lanes; ++i) masks[i] = -1;
+  }
+};
+static constexpr LastLanes last_lanes_table;
+static constexpr const int32_t* last_lanes = last_lanes_table.masks;
+
+XN_INLINE Vec keep_lanes(Vec v, const int32_t* masks) {
+  Mask mask;
+  __builtin_memcpy(&mask, masks, sizeof(mask));
+  return (Vec)((Mask)v & mask);
+}
+
+// Holds the fewer of the two kinds of operands in registers, and takes the others one at a time.
+template <int R, int E, typename F>
+XN_INLINE void dot_step(const float* const (&grad)[R], const float* const (&x)[E], int64_t p, const F& keep,
+                        Vec (&acc)[R][E]) {
+  if constexpr (E < R) {
+    Vec v[E];
+#pragma GCC unroll 16
+    for (int e = 0; e < E; ++e) v[e] = keep(load(x[e] + p));
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Vec g = keep(load(grad[r] + p));
+#pragma GCC unroll 16
+      for (int e = 0; e < E; ++e) acc[r][e] += g * v[e];
+    }
+  } else {
+    Vec g[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) g[r] = keep(load(grad[r] + p));
+#pragma GCC unroll 16
+    for (int e = 0; e < E; ++e) {
+      const Vec v = keep(load(x[e] + p));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) acc[r][e] += g[r] * v;
+    }
+  }
+}
+
 // Places [at, at + E), of which those from `count` on are the last one once more. Four sums are stored at a time: where E
 // is no multiple of four they spoil places behind their own, which come later, unless these are no more.
 template <int R, int E>
@@ -48,28 +91,11 @@ XN_INLINE void dot_group(const DotRun& run, int64_t at) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) grad[r] = run.grad + r * run.grad_ld;
   Vec acc[R][E] = {};
-  for (int64_t p = 0; p < run.vectors * lanes; p += lanes) {
-    if constexpr (E < R) {
-      Vec v[E];
-#pragma GCC unroll 16
-      for (int e = 0; e < E; ++e) v[e] = load(x[e] + p);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const Vec g = load(grad[r] + p);
-#pragma GCC unroll 16
-        for (int e = 0; e < E; ++e) acc[r][e] += g * v[e];
-      }
-    } else {
-      Vec g[R];
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) g[r] = load(grad[r] + p);
-#pragma GCC unroll 16
-      for (int e = 0; e < E; ++e) {
-        const Vec v = load(x[e] + p);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) acc[r][e] += g[r] * v;
-      }
-    }
+  int64_t p = 0;
+  for (; p + lanes <= run.pixels; p += lanes) dot_step<R, E>(grad, x, p, [](Vec v) { return v; }, acc);
+  if (p < run.pixels) {
+    const int32_t* kept = last_lanes + (run.pixels - p);
+    dot_step<R, E>(grad, x, run.pixels - lanes, [kept](Vec v) { return keep_lanes(v, kept); }, acc);
   }
   const Vec none{};
 #pragma GCC unroll 4

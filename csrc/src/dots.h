@@ -16,6 +16,7 @@ struct DotPlan {
   int64_t tile, tiles;
   int32_t stretch, stretches;  // of base inputs
   int32_t most_rows;           // of one thread
+  bool in_place;               // the inputs are read where they lie
 
   explicit DotPlan(const Dots& a) : groups(a.graph.b_out, a.graph.b_out >= 4 ? 4 : a.graph.b_out >= 2 ? 2 : 1) {
     const Layout& layout = *a.layout;
@@ -29,6 +30,11 @@ struct DotPlan {
     stretches = static_cast<int32_t>(ceil_div(inputs, fit));
     stretch = static_cast<int32_t>(ceil_div(inputs, stretches));
     most_rows = static_cast<int32_t>(ceil_div(a.graph.blocks(), a.threads) * a.graph.b_out);
+    // Lone rows read so much that it should be aligned. Channels that lie so that many of them compete for few places in
+    // the cache are better copied.
+    const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.x) % 64 == 0;
+    in_place = layout.same_as_source() && layout.length >= lanes && layout.source.channel % 128 != 0 &&
+               (aligned || groups.widest > 1);
   }
 
   static constexpr int64_t most_pixels = 1024, panel_bytes = 192 << 10;
@@ -89,51 +95,84 @@ XN_INLINE size_t dot_workspace_bytes(const Dots& a, const DotPlan& plan) {
   return (arena.used + 4095) / 4096 * 4096;
 }
 
-// The edges [from, to) of one block. The panel begins with base input `origin`.
-static void dot_block(const Dots& a, const DotPlan& plan, const DotWorkspace& work, int32_t block, const float* grad,
-                      int32_t from, int32_t to, int32_t origin, bool fresh) {
-  if (from == to) return;
-  const int32_t taps = a.taps, b_in = a.graph.b_in;
-  int64_t* place = work.places;
-  for (int32_t k = from; k < to; ++k)
-    for (int32_t c = 0; c < b_in; ++c) {
-      const int64_t channel = (int64_t{a.graph.indices[k] - origin} * b_in + c) * work.panel.channel_ld;
-      for (int32_t t = 0; t < taps; ++t) *place++ = channel + work.tap_at[t];
-    }
-  const int64_t row_weights = int64_t{a.graph.degree(block)} * taps;
-  const int64_t done = int64_t{from - a.graph.indptr[block]} * b_in * taps;
-  for (int32_t g = 0; g < plan.groups.per_block; ++g) {
-    int32_t first, rows;
-    plan.groups.locate(g, first, rows);
-    const DotRun run{grad + first * plan.tile, plan.tile, work.panel.data, work.places, place - work.places,
-                     plan.tile / lanes, a.grad_weight + a.graph.first_edge(block, first) * taps + done, row_weights,
-                     fresh};
-    const auto kernel = rows == 1 ? dot_rows<1> : rows == 2 ? dot_rows<2> : dot_rows<4>;
-    kernel(run);
-  }
-}
+// A tile of an image as blocks [begin, end) see it.
+struct DotTile {
+  const Dots& a;
+  const DotPlan& plan;
+  const DotWorkspace& work;
+  int64_t flat, pixels;
+  const float* grad;  // of block `begin`
+  int64_t grad_ld;    // between rows
+  bool fresh;         // the first to give anything to these weights
 
-// One tile of an image, for blocks [begin, end).
+  DotTile(const Dots& dots, const DotPlan& p, const DotWorkspace& w, int32_t begin, int32_t end, int64_t image,
+          int64_t tile)
+      : a(dots), plan(p), work(w), flat(tile * p.tile), fresh(image == 0 && tile == 0) {
+    const Layout& layout = *a.layout;
+    const int64_t row = int64_t{begin} * a.graph.b_out, valid = least(p.tile, layout.length - flat);
+    // Copies are cheap where taps share them, cheaper than to end on part of a vector.
+    if (p.in_place || (!layout.by_feature && valid % lanes == 0)) {
+      const int64_t count = layout.store_segments(flat, valid, work.segments);
+      if (count == 1 && work.segments[0].length == valid) {
+        grad = a.grad_y + image * layout.target.image + row * layout.target.channel + work.segments[0].far;
+        grad_ld = layout.target.channel;
+        pixels = valid;
+        return;
+      }
+    }
+    work.pack_grad(a, p, row, int64_t{end - begin} * a.graph.b_out, image, flat);
+    grad = work.grad;
+    grad_ld = pixels = p.tile;
+  }
+
+  // The edges of a block from `from` on whose base inputs lie in the panel, [origin, limit). Returns where they end.
+  int32_t block(int32_t i, const float* grad_rows, int32_t from, int32_t origin, int32_t limit) const {
+    const int32_t taps = a.taps, b_in = a.graph.b_in;
+    const int32_t* index = a.graph.indices + from;
+    const int32_t* last = a.graph.indices + a.graph.indptr[i + 1];
+    const int64_t channel_ld = work.panel.channel_ld, input_ld = b_in * channel_ld;
+    int64_t* place = work.places;
+    if (b_in * taps == 1)
+      for (; index < last && *index < limit; ++index) *place++ = (*index - origin) * input_ld;
+    else
+      for (; index < last && *index < limit; ++index) {
+        int64_t channel = (*index - origin) * input_ld;
+        for (int32_t c = 0; c < b_in; ++c, channel += channel_ld)
+          for (int32_t t = 0; t < taps; ++t) *place++ = channel + work.tap_at[t];
+      }
+    const int64_t row_weights = int64_t{a.graph.degree(i)} * taps;
+    const int64_t done = int64_t{from - a.graph.indptr[i]} * b_in * taps;
+    if (place > work.places)
+      for (int32_t g = 0; g < plan.groups.per_block; ++g) {
+        int32_t first, rows;
+        plan.groups.locate(g, first, rows);
+        const DotRun run{grad_rows + first * grad_ld, grad_ld, work.panel.data, work.places, place - work.places,
+                         pixels, a.grad_weight + a.graph.first_edge(i, first) * taps + done, row_weights, fresh};
+        const auto kernel = rows == 1 ? dot_rows<1> : rows == 2 ? dot_rows<2> : dot_rows<4>;
+        kernel(run);
+      }
+    return static_cast<int32_t>(index - a.graph.indices);
+  }
+};
+
 static void dot_tile(const Dots& a, const DotPlan& plan, DotWorkspace& work, int32_t begin, int32_t end, int64_t image,
-                     int64_t tile) {
+                     int64_t number) {
   const Rows& graph = a.graph;
+  const Layout& layout = *a.layout;
   const int32_t b_in = graph.b_in, inputs = graph.num_in / b_in;
-  work.pack_grad(a, plan, int64_t{begin} * graph.b_out, int64_t{end - begin} * graph.b_out, image, tile * plan.tile);
+  const DotTile tile(a, plan, work, begin, end, image, number);
   for (int32_t i = begin; i < end; ++i) work.cursors[i - begin] = graph.indptr[i];
   for (int32_t origin = 0; origin < inputs; origin += plan.stretch) {
     const int32_t limit = least(origin + plan.stretch, inputs);
-    work.panel.pack(*a.layout, a.x, origin * b_in, (limit - origin) * b_in, image, tile * plan.tile);
-    for (int32_t i = begin; i < end; ++i) {
-      const int32_t from = work.cursors[i - begin], last = graph.indptr[i + 1];
-      int32_t to = from;
-      if (limit == inputs)
-        to = last;
-      else
-        while (to < last && graph.indices[to] < limit) ++to;
-      work.cursors[i - begin] = to;
-      dot_block(a, plan, work, i, work.grad + int64_t{i - begin} * graph.b_out * plan.tile, from, to, origin,
-                image == 0 && tile == 0);
-    }
+    const int64_t channel = int64_t{origin} * b_in;
+    if (plan.in_place)
+      work.panel.borrow(a.x + image * layout.source.image + channel * layout.source.channel + tile.flat,
+                        layout.source.channel);
+    else
+      work.panel.pack(layout, a.x, static_cast<int32_t>(channel), (limit - origin) * b_in, image, tile.flat);
+    const float* grad = tile.grad;
+    for (int32_t i = begin; i < end; ++i, grad += graph.b_out * tile.grad_ld)
+      work.cursors[i - begin] = tile.block(i, grad, work.cursors[i - begin], origin, limit);
   }
 }
 
