@@ -126,7 +126,7 @@ struct DotTile {
   }
 
   // The edges of a block from `from` on whose base inputs lie in the panel, [origin, limit). Returns where they end.
-  int32_t block(int32_t i, const float* grad_rows, int32_t from, int32_t origin, int32_t limit) const {
+  __attribute__((noinline)) int32_t block(int32_t i, const float* grad_rows, int32_t from, int32_t origin, int32_t limit) const {
     const int32_t taps = a.taps, b_in = a.graph.b_in;
     const int32_t* index = a.graph.indices + from;
     const int32_t* last = a.graph.indices + a.graph.indptr[i + 1];
