@@ -37,7 +37,7 @@ XN_INLINE Quad sum_four(Vec a, Vec b, Vec c, Vec d) {
   return part[0];
 }
 
-// From n numbers on: a mask of the last n lanes.
+// From place n on: a mask of the last n lanes.
 struct LastLanes {
   int32_t masks[2 * lanes];
   constexpr LastLanes() : masks{} {

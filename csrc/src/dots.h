@@ -16,7 +16,8 @@ struct DotPlan {
   int64_t tile, tiles;
   int32_t stretch, stretches;  // of base inputs
   int32_t most_rows;           // of one thread
-  bool in_place;               // the inputs are read where they lie
+  bool in_place;               // inputs and grad_y are read where they lie
+  bool never_copies;           // wherever they are, so that no room is asked for
 
   explicit DotPlan(const Dots& a) : groups(a.graph.b_out, a.graph.b_out >= 4 ? 4 : a.graph.b_out >= 2 ? 2 : 1) {
     const Layout& layout = *a.layout;
@@ -33,8 +34,9 @@ struct DotPlan {
     // Lone rows read so much that it should be aligned. Channels that lie so that many of them compete for few places in
     // the cache are better copied.
     const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.x) % 64 == 0;
-    in_place = layout.same_as_source() && layout.length >= lanes && layout.source.channel % 128 != 0 &&
-               (aligned || groups.widest > 1);
+    const bool can = layout.same_as_source() && layout.length >= lanes && layout.source.channel % 128 != 0;
+    never_copies = can && groups.widest > 1;
+    in_place = never_copies || (can && aligned);
   }
 
   static constexpr int64_t most_pixels = 1024, panel_bytes = 192 << 10;
@@ -42,7 +44,7 @@ struct DotPlan {
 
 struct DotWorkspace {
   Panel panel;
-  float* grad;  // (rows of the thread, plan.tile)
+  float* grad;  // (rows of the thread, plan.tile), unless it is always read in place
   Segment* segments;
   int64_t* tap_at;
   int64_t* places;
@@ -50,7 +52,7 @@ struct DotWorkspace {
 
   DotWorkspace(Arena& arena, const Dots& a, const DotPlan& plan, int64_t most_degree)
       : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in)),
-        grad(arena.take<float>(plan.tile * plan.most_rows + lanes)),
+        grad(arena.take<float>(plan.never_copies ? 0 : plan.tile * plan.most_rows + lanes)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         tap_at(arena.take<int64_t>(a.layout->num_taps())),
         places(arena.take<int64_t>(most_degree * a.taps)),
@@ -110,22 +112,25 @@ struct DotTile {
       : a(dots), plan(p), work(w), flat(tile * p.tile), fresh(image == 0 && tile == 0) {
     const Layout& layout = *a.layout;
     const int64_t row = int64_t{begin} * a.graph.b_out, valid = least(p.tile, layout.length - flat);
-    // Copies are cheap where taps share them, cheaper than to end on part of a vector.
-    if (p.in_place || (!layout.by_feature && valid % lanes == 0)) {
+    int64_t far = p.in_place ? flat : -1;
+    // Elsewhere copies are cheap, for the taps share them: cheaper than to end on a part of a vector.
+    if (!p.in_place && !layout.by_feature && valid % lanes == 0) {
       const int64_t count = layout.store_segments(flat, valid, work.segments);
-      if (count == 1 && work.segments[0].length == valid) {
-        grad = a.grad_y + image * layout.target.image + row * layout.target.channel + work.segments[0].far;
-        grad_ld = layout.target.channel;
-        pixels = valid;
-        return;
-      }
+      if (count == 1 && work.segments[0].length == valid) far = work.segments[0].far;
+    }
+    if (far >= 0) {
+      grad = a.grad_y + image * layout.target.image + row * layout.target.channel + far;
+      grad_ld = layout.target.channel;
+      pixels = valid;
+      return;
     }
     work.pack_grad(a, p, row, int64_t{end - begin} * a.graph.b_out, image, flat);
     grad = work.grad;
     grad_ld = pixels = p.tile;
   }
 
-  // The edges of a block from `from` on whose base inputs lie in the panel, [origin, limit). Returns where they end.
+  // The edges of a block from `from` on whose base inputs lie in the panel, [origin, limit). Returns where they end. A
+  // function of its own, so that its loops have the registers to themselves.
   __attribute__((noinline)) int32_t block(int32_t i, const float* grad_rows, int32_t from, int32_t origin, int32_t limit) const {
     const int32_t taps = a.taps, b_in = a.graph.b_in;
     const int32_t* index = a.graph.indices + from;
