@@ -83,12 +83,12 @@ struct Scatter {
   const int32_t* tap;
   const int64_t* tap_at;
   int64_t panel_ld;
-  const int32_t* from;       // where the edges of the stretch begin, by block; null if there is one stretch only
-  int32_t* to;               // and end
-  bool known;                // `to` says where, or else it is told
-  int32_t origin, limit;     // the stretch
+  int32_t origin, limit;     // the stretch of base targets
   float* sums;               // (base targets of the stretch * b_in, sum_ld)
   int64_t sum_ld;
+  const int32_t* from = nullptr;  // where the edges of the stretch begin, by block; null if there is one stretch only
+  int32_t* to = nullptr;          // and end
+  bool known = false;             // `to` says where, or else it is told
 };
 
 // Blocks [begin, end) of the source times their edges of the stretch, added to the sums.
@@ -215,8 +215,7 @@ static void scatter_tiles(const Apply& a, const ScatterPlan& plan, ScatterWorksp
   for (int32_t i = 0; stretched && i < blocks; ++i) from[i] = graph.indptr[i];
   for (int32_t origin = 0; origin < targets; origin += plan.stretch) {
     Scatter s{graph, a.taps, a.weight, layout.num_taps(), layout.taps(), work.tap_at, work.panel.channel_ld,
-              stretched ? from : nullptr, to, false, origin, least(origin + plan.stretch, targets),
-              work.sums, 0};
+              origin, least(origin + plan.stretch, targets), work.sums, 0, stretched ? from : nullptr, to};
     for (int64_t unit = begin; unit < end; ++unit) {
       const float* panel = plan.held > 1 ? work.panels + (unit - begin) * work.panel.size : work.panel.data;
       scatter_tile(a, plan, work, s, panel, unit / plan.tiles, unit % plan.tiles * plan.tile);
