@@ -1,89 +1,62 @@
 // The gradient to the weight: one dot product along the pixels for every edge and tap.
 //
-// The taps of all edges of a row are one list of places in the panel, in the order of the gradient itself, so
-// that every kernel size is the same loop: R rows of grad_y times E places, R * E = lanes accumulators.
+// The taps of all edges of a row are one list of places in the panel, in the order of the gradient itself, so that every
+// kernel size is the same loop. The panel holds one stretch of the inputs at a time, as many as the cache does, so that
+// tiles can be long: at the end of each, every sum is folded and added to the gradient.
 #pragma once
 
+#include "dot_rows.h"
 #include "pack.h"
 #include "rows.h"
 
 namespace xn::XN_ISA {
 
-template <int size>
-struct PartOf {
-  typedef float type __attribute__((vector_size(size * 4), aligned(4), may_alias));
-};
-template <int size>
-using Part = typename PartOf<size>::type;
-
-template <int R>
-static void dot_rows(const float* grad_y, int64_t grad_ld, const float* panel, const int64_t* places, int64_t count,
-                     int64_t vectors, float* out, int64_t out_ld) {
-  constexpr int E = lanes / R;
-  for (int64_t j = 0; j < count; j += E) {
-    const float* x[E];
-#pragma GCC unroll 16
-    for (int e = 0; e < E; ++e) x[e] = panel + places[least(j + e, count - 1)];
-    Vec acc[R * E] = {};
-    for (int64_t p = 0; p < vectors * lanes; p += lanes) {
-      Vec g[R];
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) g[r] = load(grad_y + r * grad_ld + p);
-#pragma GCC unroll 16
-      for (int e = 0; e < E; ++e) {
-        const Vec v = load(x[e] + p);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) acc[r * E + e] += g[r] * v;
-      }
-    }
-    const Vec total = sum_each(acc);
-    if (R == 1 && j + E <= count) {
-      store(out + j, load(out + j) + total);
-      continue;
-    }
-    float one[lanes];
-    store(one, total);
-    for (int r = 0; r < R; ++r) {
-      float* to = out + r * out_ld + j;
-      if (j + E <= count)
-        *reinterpret_cast<Part<E>*>(to) += *reinterpret_cast<Part<E>*>(one + r * E);
-      else
-        for (int64_t e = 0; e < count - j; ++e) to[e] += one[r * E + e];
-    }
-  }
-}
-
 struct DotPlan {
   Groups groups;
   int64_t tile, tiles;
-  int32_t most_rows;  // of one thread
+  int32_t stretch, stretches;  // of base inputs
+  int32_t most_rows;           // of one thread
+  bool in_place;               // inputs and grad_y are read where they lie
+  bool never_copies;           // wherever they are, so that no room is asked for
 
   explicit DotPlan(const Dots& a) : groups(a.graph.b_out, a.graph.b_out >= 4 ? 4 : a.graph.b_out >= 2 ? 2 : 1) {
     const Layout& layout = *a.layout;
-    const int64_t channel_bytes = int64_t{4} * a.graph.num_in * layout.num_planes();
-    // Long tiles: at the end of each, every sum is folded and added to the gradient.
-    const int64_t fit = ((768 << 10) / most(channel_bytes, int64_t{1}) - layout.halo) / lanes;
-    tile = least(most(fit, int64_t{256 / lanes}) * lanes, round_up(layout.length, lanes));
-    const int64_t per_image = ceil_div(layout.length, tile);
-    tile = round_up(ceil_div(layout.length, per_image), lanes);
+    const int32_t inputs = a.graph.num_in / a.graph.b_in;
+    // What is multiplied, a few rows of either side, stays in the first-level cache.
+    tile = least(most_pixels, round_up(layout.length, lanes));
+    tile = round_up(ceil_div(layout.length, ceil_div(layout.length, tile)), lanes);
     tiles = ceil_div(layout.length, tile);
+    const int64_t input_bytes = 4 * a.graph.b_in * Panel::plane_length(layout, tile) * layout.num_planes();
+    const int64_t fit = most(panel_bytes / most(input_bytes, int64_t{1}), int64_t{1});
+    stretches = static_cast<int32_t>(ceil_div(inputs, fit));
+    stretch = static_cast<int32_t>(ceil_div(inputs, stretches));
     most_rows = static_cast<int32_t>(ceil_div(a.graph.blocks(), a.threads) * a.graph.b_out);
+    // Lone rows read so much that it should be aligned. Channels that lie so that many of them compete for few places in
+    // the cache are better copied.
+    const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.x) % 64 == 0;
+    const bool can = layout.same_as_source() && layout.length >= lanes && layout.source.channel % 128 != 0;
+    never_copies = can && groups.widest > 1;
+    in_place = never_copies || (can && aligned);
   }
+
+  static constexpr int64_t most_pixels = 1024, panel_bytes = 192 << 10;
 };
 
 struct DotWorkspace {
   Panel panel;
-  float* grad;  // (rows of the thread, plan.tile)
+  float* grad;  // (rows of the thread, plan.tile), unless it is always read in place
   Segment* segments;
   int64_t* tap_at;
   int64_t* places;
+  int32_t* cursors;  // how far the edges of each block of the thread are done
 
   DotWorkspace(Arena& arena, const Dots& a, const DotPlan& plan, int64_t most_degree)
-      : panel(arena, *a.layout, plan.tile, a.graph.num_in),
-        grad(arena.take<float>(plan.tile * plan.most_rows + lanes)),
+      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in)),
+        grad(arena.take<float>(plan.never_copies ? 0 : plan.tile * plan.most_rows + lanes)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         tap_at(arena.take<int64_t>(a.layout->num_taps())),
-        places(arena.take<int64_t>(most_degree * a.taps)) {
+        places(arena.take<int64_t>(most_degree * a.taps)),
+        cursors(arena.take<int32_t>(plan.most_rows / a.graph.b_out)) {
     if (!arena.base) return;
     for (int32_t t = 0; t < a.layout->num_taps(); ++t) tap_at[t] = a.layout->tap_at(t, panel.plane_ld);
   }
@@ -124,22 +97,87 @@ XN_INLINE size_t dot_workspace_bytes(const Dots& a, const DotPlan& plan) {
   return (arena.used + 4095) / 4096 * 4096;
 }
 
-static void dot_block(const Dots& a, const DotPlan& plan, const DotWorkspace& work, int32_t block, const float* grad) {
-  const int32_t taps = a.taps;
-  const int64_t count = int64_t{a.graph.degree(block)} * taps;
-  if (count == 0) return;
-  int64_t* place = work.places;
-  for (int32_t k = a.graph.indptr[block]; k < a.graph.indptr[block + 1]; ++k)
-    for (int32_t c = 0; c < a.graph.b_in; ++c) {
-      const int64_t channel = (int64_t{a.graph.indices[k]} * a.graph.b_in + c) * work.panel.channel_ld;
-      for (int32_t t = 0; t < taps; ++t) *place++ = channel + work.tap_at[t];
+// A tile of an image as blocks [begin, end) see it.
+struct DotTile {
+  const Dots& a;
+  const DotPlan& plan;
+  const DotWorkspace& work;
+  int64_t flat, pixels;
+  const float* grad;  // of block `begin`
+  int64_t grad_ld;    // between rows
+  bool fresh;         // the first to give anything to these weights
+
+  DotTile(const Dots& dots, const DotPlan& p, const DotWorkspace& w, int32_t begin, int32_t end, int64_t image,
+          int64_t tile)
+      : a(dots), plan(p), work(w), flat(tile * p.tile), fresh(image == 0 && tile == 0) {
+    const Layout& layout = *a.layout;
+    const int64_t row = int64_t{begin} * a.graph.b_out, valid = least(p.tile, layout.length - flat);
+    int64_t far = p.in_place ? flat : -1;
+    // Elsewhere copies are cheap, for the taps share them: cheaper than to end on a part of a vector.
+    if (!p.in_place && !layout.by_feature && valid % lanes == 0) {
+      const int64_t count = layout.store_segments(flat, valid, work.segments);
+      if (count == 1 && work.segments[0].length == valid) far = work.segments[0].far;
     }
-  for (int32_t g = 0; g < plan.groups.per_block; ++g) {
-    int32_t first, rows;
-    plan.groups.locate(g, first, rows);
-    const auto kernel = rows == 1 ? dot_rows<1> : rows == 2 ? dot_rows<2> : dot_rows<4>;
-    kernel(grad + first * plan.tile, plan.tile, work.panel.data, work.places, count, plan.tile / lanes,
-           a.grad_weight + a.graph.first_edge(block, first) * taps, count);
+    if (far >= 0) {
+      grad = a.grad_y + image * layout.target.image + row * layout.target.channel + far;
+      grad_ld = layout.target.channel;
+      pixels = valid;
+      return;
+    }
+    work.pack_grad(a, p, row, int64_t{end - begin} * a.graph.b_out, image, flat);
+    grad = work.grad;
+    grad_ld = pixels = p.tile;
+  }
+
+  // The edges of a block from `from` on whose base inputs lie in the panel, [origin, limit). Returns where they end. A
+  // function of its own, so that its loops have the registers to themselves.
+  __attribute__((noinline)) int32_t block(int32_t i, const float* grad_rows, int32_t from, int32_t origin, int32_t limit) const {
+    const int32_t taps = a.taps, b_in = a.graph.b_in;
+    const int32_t* index = a.graph.indices + from;
+    const int32_t* last = a.graph.indices + a.graph.indptr[i + 1];
+    const int64_t channel_ld = work.panel.channel_ld, input_ld = b_in * channel_ld;
+    int64_t* place = work.places;
+    if (b_in * taps == 1)
+      for (; index < last && *index < limit; ++index) *place++ = (*index - origin) * input_ld;
+    else
+      for (; index < last && *index < limit; ++index) {
+        int64_t channel = (*index - origin) * input_ld;
+        for (int32_t c = 0; c < b_in; ++c, channel += channel_ld)
+          for (int32_t t = 0; t < taps; ++t) *place++ = channel + work.tap_at[t];
+      }
+    const int64_t row_weights = int64_t{a.graph.degree(i)} * taps;
+    const int64_t done = int64_t{from - a.graph.indptr[i]} * b_in * taps;
+    if (place > work.places)
+      for (int32_t g = 0; g < plan.groups.per_block; ++g) {
+        int32_t first, rows;
+        plan.groups.locate(g, first, rows);
+        const DotRun run{grad_rows + first * grad_ld, grad_ld, work.panel.data, work.places, place - work.places,
+                         pixels, a.grad_weight + a.graph.first_edge(i, first) * taps + done, row_weights, fresh};
+        const auto kernel = rows == 1 ? dot_rows<1> : rows == 2 ? dot_rows<2> : dot_rows<4>;
+        kernel(run);
+      }
+    return static_cast<int32_t>(index - a.graph.indices);
+  }
+};
+
+static void dot_tile(const Dots& a, const DotPlan& plan, DotWorkspace& work, int32_t begin, int32_t end, int64_t image,
+                     int64_t number) {
+  const Rows& graph = a.graph;
+  const Layout& layout = *a.layout;
+  const int32_t b_in = graph.b_in, inputs = graph.num_in / b_in;
+  const DotTile tile(a, plan, work, begin, end, image, number);
+  for (int32_t i = begin; i < end; ++i) work.cursors[i - begin] = graph.indptr[i];
+  for (int32_t origin = 0; origin < inputs; origin += plan.stretch) {
+    const int32_t limit = least(origin + plan.stretch, inputs);
+    const int64_t channel = int64_t{origin} * b_in;
+    if (plan.in_place)
+      work.panel.borrow(a.x + image * layout.source.image + channel * layout.source.channel + tile.flat,
+                        layout.source.channel);
+    else
+      work.panel.pack(layout, a.x, static_cast<int32_t>(channel), (limit - origin) * b_in, image, tile.flat);
+    const float* grad = tile.grad;
+    for (int32_t i = begin; i < end; ++i, grad += graph.b_out * tile.grad_ld)
+      work.cursors[i - begin] = tile.block(i, grad, work.cursors[i - begin], origin, limit);
   }
 }
 
@@ -165,16 +203,8 @@ static void dots(const Dots& a) {
       const int32_t begin = static_cast<int32_t>(int64_t{graph.blocks()} * share / a.threads);
       const int32_t end = static_cast<int32_t>(int64_t{graph.blocks()} * (share + 1) / a.threads);
       if (begin == end) continue;
-      zero(a.grad_weight + graph.first_edge(begin, 0) * a.taps,
-           (graph.first_edge(end, 0) - graph.first_edge(begin, 0)) * a.taps);
       for (int64_t image = 0; image < a.layout->images; ++image)
-        for (int64_t t = 0; t < plan.tiles; ++t) {
-          work.panel.pack(*a.layout, a.x, 0, graph.num_in, image, t * plan.tile);
-          work.pack_grad(a, plan, int64_t{begin} * graph.b_out, int64_t{end - begin} * graph.b_out, image,
-                         t * plan.tile);
-          for (int32_t i = begin; i < end; ++i)
-            dot_block(a, plan, work, i, work.grad + int64_t{i - begin} * graph.b_out * plan.tile);
-        }
+        for (int64_t t = 0; t < plan.tiles; ++t) dot_tile(a, plan, work, begin, end, image, t);
     }
   };
   parallel_for_threads(a.threads, body);

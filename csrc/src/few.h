@@ -6,13 +6,8 @@
 
 namespace xn::XN_ISA {
 
-// Four inputs are put together by four scalar loads: faster than the gather instruction, and every machine can.
-typedef float Quad __attribute__((vector_size(16)));
-typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4), may_alias));
-
-XN_INLINE Quad load_quad(const float* p) { return *reinterpret_cast<const UnalignedQuad*>(p); }
-
-// R outputs of one block times the inputs that `inputs(k)` finds for edges k .. k + 3.
+// R outputs of one block times the inputs that `inputs(k)` finds for edges k .. k + 3. Inputs are put together by four
+// scalar loads: faster than the gather instruction, and every machine can.
 template <int R, typename Inputs>
 XN_INLINE int32_t dot_quads(const float* weight, int64_t weight_ld, int32_t count, const Inputs& inputs,
                             Quad (&acc)[R]) {

@@ -20,10 +20,16 @@ typedef float Vec __attribute__((vector_size(lanes * 4)));
 typedef float Unaligned __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 typedef int32_t Mask __attribute__((vector_size(lanes * 4)));
 
+// Four numbers, wherever vectors are longer.
+typedef float Quad __attribute__((vector_size(16)));
+typedef float UnalignedQuad __attribute__((vector_size(16), aligned(4), may_alias));
+
 #define XN_INLINE static inline __attribute__((always_inline))
 
 XN_INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 XN_INLINE void store(float* p, Vec v) { *reinterpret_cast<Unaligned*>(p) = v; }
+XN_INLINE Quad load_quad(const float* p) { return *reinterpret_cast<const UnalignedQuad*>(p); }
+XN_INLINE void store_quad(float* p, Quad q) { *reinterpret_cast<UnalignedQuad*>(p) = q; }
 XN_INLINE Vec splat(float s) { return s - Vec{}; }
 
 template <typename T>

@@ -154,7 +154,7 @@ struct WinoUnit {
     for (int point = 0; point < wino_points; ++point) {
       float* sums = work.points + int64_t{point} * a.graph.num_in * ld;
       zero_whole_vectors(sums, a.graph.num_in * ld);
-      Scatter s{a.graph, 1, a.weight + point * a.weight_ld, 1, &none, &here, ld, nullptr, 0, targets, sums, ld};
+      Scatter s{a.graph, 1, a.weight + point * a.weight_ld, 1, &none, &here, ld, 0, targets, sums, ld};
       for_strips([&](int vectors, int64_t at) {
         s.sums = sums + at;
         scatter_kernel(vectors, a.graph.b_in == 1)(s, work.panel + point * work.panel_ld + at, 0, a.graph.blocks());

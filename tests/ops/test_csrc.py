@@ -32,6 +32,7 @@ GRAPHS = {  # num_in, num_out, base degree, block, irregular
     "wide": (600, 40, 70, (1, 1), True),
     # Enough inputs, and edges, that they are taken stretch by stretch.
     "many_edges": (300, 40, 200, (1, 1), True),
+    "many_edges_2x1": (280, 10, 120, (2, 1), True),
     "many_edges_4x1": (290, 24, 140, (4, 1), True),
     "many_edges_4x4": (264, 24, 40, (4, 4), False),
 }
@@ -39,6 +40,7 @@ GRAPHS = {  # num_in, num_out, base degree, block, irregular
 SHAPES = {  # batch and size, kernel, stride, padding, dilation
     "pointwise": ((2, 9, 11), (1, 1), (1, 1), (0, 0), (1, 1)),
     "pointwise_7x7": ((5, 7, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "pointwise_large": ((2, 33, 35), (1, 1), (1, 1), (0, 0), (1, 1)),
     "pointwise_stride": ((2, 9, 12), (1, 1), (2, 2), (0, 0), (1, 1)),
     "pointwise_padded": ((2, 5, 6), (1, 1), (1, 1), (1, 2), (1, 1)),
     "3x3": ((2, 10, 13), (3, 3), (1, 1), (1, 1), (1, 1)),
@@ -158,6 +160,22 @@ def test_scratch_is_all_it_touches(library, isa, name, shape):
         run(room[guard:-guard].view(conv.shapes[op]))
         assert room[:guard].eq(-1).all() and room[-guard:].eq(-1).all()
         assert guarded[op][0] == 77 and guarded[op][-guard:].eq(77).all()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 1), (4, 1), (4, 4)])
+@pytest.mark.parametrize("side", [3, 4, 7, 33])
+def test_gradients_keep_channels_apart(library, isa, side, block):
+    """Where a channel ends within a vector, what lies behind it is another's: even infinity must not get through."""
+    torch.manual_seed(0)
+    graph = Graph.random(library, 24, 16, 5, block)
+    outputs, inputs = graph.edges()
+    x, grad = torch.randn(1, 24, side, side), torch.randn(1, 16, side, side)
+    conv = Conv(graph, x.shape, (1, 1), isa=isa)
+    expected = conv.grad_weight(x, grad)
+    x[0, 1::2], grad[0, 1::2] = torch.inf, torch.inf
+    alone = (outputs % 2 == 0) & (inputs % 2 == 0)
+    assert alone.any()
+    torch.testing.assert_close(conv.grad_weight(x, grad)[alone], expected[alone])
 
 
 def test_same_threads_same_bits(library):
