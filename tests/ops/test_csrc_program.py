@@ -180,6 +180,17 @@ def channels(vector: Tensor, like: Tensor) -> Tensor:
     return vector.view(-1, *[1] * (like.dim() - 2))
 
 
+def winograd_weight(graph, conv, weight: Tensor, isa: int) -> list[Tensor]:
+    """The weights as Winograd's algorithm wants them, if it knows the convolution."""
+    pointer, library = graph.pointer, graph.library
+    size = library.xn_winograd_size(pointer, ctypes.addressof(conv), isa)
+    if size <= 0:
+        return []
+    to = torch.full((size,), torch.nan)
+    assert library.xn_winograd_weight(pointer, weight.data_ptr(), to.data_ptr(), 1, isa) == 0
+    return [to]
+
+
 @pytest.mark.parametrize("shape", CONVS)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_conv(library, isa, name, shape):
@@ -206,7 +217,13 @@ def test_conv(library, isa, name, shape):
             source = F.relu(source * channels(scale, x) + channels(shift, x))
             fields = {"scale": scale, "shift": shift, "in_act": Act.CLAMP}
         want = function(source, dense, bias.double(), stride, padding, dilation)
-        program = Program(library, threads, isa)
+        # Half of the 3x3 convolutions go by Winograd's algorithm, some with weights made before.
+        flag = binding.WINOGRAD if threads == 2 else 0
+        program = Program(library, threads, isa + flag)
+        if residual_kind == "other" and (
+            points := winograd_weight(graph, conv, weight, isa + flag)
+        ):
+            fields["winograd"] = points[0]
         put = program.put(x, 3, 2)
         y = program.room(*want.shape, before=2, after=1)
         residual = None

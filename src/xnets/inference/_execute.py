@@ -18,6 +18,7 @@ from xnets.inference._interpret import torch_runner
 from xnets.inference._ir import Aten, Concat, Program, Slice, Step, Value, View
 from xnets.inference._memory import Memory
 from xnets.inference._native import NativeStep, library, native_step
+from xnets.ops._cpu_library import ISA
 from xnets.ops._cpu_program import CStep, CTensor
 
 
@@ -315,7 +316,7 @@ class _NativeRun:
         self._run = self._library.xn_program_run
         self._address = ctypes.addressof(self._steps)
         count = len(steps)
-        self.scratch = int(self._library.xn_program_scratch(self._address, count, threads, 0))
+        self.scratch = int(self._library.xn_program_scratch(self._address, count, threads, ISA))
         _must(1 if self.scratch < 0 else 0)
 
     def check(self, sizes: list[int]) -> None:
@@ -326,7 +327,7 @@ class _NativeRun:
 
     def __call__(self, w: Workspace) -> None:
         count = len(self._steps)
-        _must(self._run(self._address, count, w.slots, w.scratch_address, self._threads, 0))
+        _must(self._run(self._address, count, w.slots, w.scratch_address, self._threads, ISA))
 
     def one_by_one(self) -> list[Instruction]:
         """The steps as calls of their own."""
@@ -334,7 +335,7 @@ class _NativeRun:
         def one(position: int) -> Instruction:
             address = self._address + position * ctypes.sizeof(CStep)
             return lambda w: _must(
-                self._run(address, 1, w.slots, w.scratch_address, self._threads, 0)
+                self._run(address, 1, w.slots, w.scratch_address, self._threads, ISA)
             )
 
         return [one(position) for position in range(len(self._steps))]

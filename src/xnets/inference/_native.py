@@ -24,7 +24,7 @@ from xnets.inference._ir import (
     Value,
 )
 from xnets.inference._weights import Weights
-from xnets.ops._cpu_library import LIBRARY, CConv, CGraph
+from xnets.ops._cpu_library import ISA, LIBRARY, CConv, CGraph
 from xnets.ops._cpu_program import Act as CAct
 from xnets.ops._cpu_program import CStep, CTensor, Kind
 
@@ -125,14 +125,14 @@ def _conv(built: NativeStep, step: Conv, rows: int) -> None:
 def _winograd(built: NativeStep, weights: Weights) -> int | None:
     """The weights transformed once, where the kernels go by Winograd's algorithm."""
     c = built.c
-    size = library().xn_winograd_size(c.graph, c.conv, 0)
+    size = library().xn_winograd_size(c.graph, c.conv, ISA)
     if size <= 0:
         return None
 
     def make() -> Tensor:
         to = torch.empty(size)
         status = library().xn_winograd_weight(
-            c.graph, c.weight, to.data_ptr(), torch.get_num_threads(), 0
+            c.graph, c.weight, to.data_ptr(), torch.get_num_threads(), ISA
         )
         assert status == 0, status
         return to

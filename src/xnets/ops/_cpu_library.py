@@ -19,6 +19,9 @@ ABI_VERSION = 3
 FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 _STEPS = ("forward", "grad_input", "grad_weight")
 _NAMES = ("libxnets_cpu.so", "libxnets_cpu.dylib", "xnets_cpu.dll")
+# The best instruction set here; and, if the user says so, every sum as the definition has it.
+_DIRECT = 256
+ISA = _DIRECT if os.environ.get("XNETS_WINOGRAD") == "0" else 0
 _MOST_PLANS = 64
 _MOST_SCRATCH = 64 << 20
 
@@ -170,11 +173,12 @@ class Plan:
         size = self._scratch[op]
         if size is None:
             measure = getattr(LIBRARY, f"xn_{self._kind}_scratch")
-            size = measure(self.graph.pointer, self._shape, op, self.threads, 0)
+            size = measure(self.graph.pointer, self._shape, op, self.threads, ISA)
             _must(1 if size < 0 else 0)
             self._scratch[op] = size
         addresses = [None if t is None else t.data_ptr() for t in (*tensors, _scratch(size))]
-        _must(self._functions[op](self.graph.pointer, self._shape, *addresses, self.threads, 0))
+        function = self._functions[op]
+        _must(function(self.graph.pointer, self._shape, *addresses, self.threads, ISA))
 
 
 class _Held(threading.local):
