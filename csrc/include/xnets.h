@@ -180,9 +180,13 @@ typedef struct xn_step {
   const float* shift;                /* the same; NULL: 0 */
   const int32_t* index;              /* COPY: channels_out numbers; NULL: the channel itself */
   xn_tensor x, y, residual;
+  /* CONV of kernel 1, stride 1 and padding 0, in_act and shift (its bias) being of this instead, scale NULL: x' is the
+   * depthwise convolution of x, one output for each input, kernel 3 or 5 and stride 1 or 2 in both axes. */
+  const xn_conv* before;             /* or NULL; its output is the input of `conv` */
+  const float* before_weight;        /* (num_in, kh, kw) */
 } xn_step;
 
-/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale` and `shift`: sizes,
+/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale`, `shift` and `before_weight`: sizes,
  * pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which there are
  * `num_slots` with `slot_sizes` floats. Once for each list of steps: xn_program_run trusts them.
  */

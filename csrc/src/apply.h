@@ -1,13 +1,14 @@
 // Forward, and the gradient to the input: tiles of pixels, copied into the cache once, times all the rows.
 #pragma once
 
-#include "plan.h"
+#include "before.h"
 
 namespace xn::XN_ISA {
 
 // What one thread holds.
 struct Workspace {
   Panel panel;
+  DepthwiseBefore before;
   float* tile;        // (plan.batch, plan.tile)
   Segment* segments;  // where its rows go in the target
   Segment* next;      // where the next tile comes from
@@ -17,6 +18,7 @@ struct Workspace {
   Workspace(Arena& arena, const Apply& a, const Plan& plan)
       : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in),
               a.prepare != nullptr),
+        before(arena, a, plan),
         tile(arena.take<float>(plan.tile * plan.batch)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         next(arena.take<Segment>(panel.most_segments)),
@@ -43,7 +45,7 @@ struct Ahead {
 
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
       : a(apply), segments(work.next), count(0), channel(0) {
-    if (!plan.streams || plan.by_feature || unit >= plan.units || a.layout->source_step[2] != 1) return;
+    if (!plan.streams || plan.by_feature || a.before || unit >= plan.units || a.layout->source_step[2] != 1) return;
     if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     const int64_t tile = unit % plan.tiles, pixels = plan.length_of(tile);
@@ -203,7 +205,10 @@ struct Inputs {
   int32_t turn_to(int32_t stretch) {
     if (in_place) return 0;
     const int32_t first = stretch * plan.stretch, b_in = a.graph.b_in;
-    if (!packed)
+    if (!packed && a.before)
+      work.before.pack(work.panel, a, first * b_in, least(plan.stretch * b_in, a.graph.num_in - first * b_in), image,
+                       flat, plan.length_of(tile));
+    else if (!packed)
       work.panel.pack(*a.layout, a.source, first * b_in, least(plan.stretch * b_in, a.graph.num_in - first * b_in),
                       image, flat, a.prepare);
     packed = plan.stretches == 1;

@@ -43,6 +43,17 @@ struct Prepare {
   Activation act;
 };
 
+// A depthwise convolution of the source, kernel 3 or 5 and stride 1 or 2 in both axes, whose result is what `layout`
+// reads: images of (out_height, out_width). It is computed as it is packed.
+struct Before {
+  int64_t height, width, out_height, out_width;
+  int32_t kernel, stride, padding;
+  const float* weight;
+  const float* bias;
+  Activation act;
+  int64_t image, total;  // of the source: between images, and all of it
+};
+
 // target[row] = bias[row] + sum over its edges and taps of weight * source[channel], along `layout`.
 struct Apply {
   Rows graph;
@@ -56,6 +67,7 @@ struct Apply {
   int threads;
   const Finish* finish = nullptr;
   const Prepare* prepare = nullptr;
+  const Before* before = nullptr;  // of 1x1 layers, without `prepare`
 };
 
 // grad_weight[edge, tap] = sum over pixels of grad_y[row] * x[channel], along the forward `layout`.

@@ -44,7 +44,7 @@ struct Plan {
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
-    in_place = pointwise && !a.prepare && reads_in_place(a);
+    in_place = pointwise && !a.prepare && !a.before && reads_in_place(a);
     length = layout.length;
     strip = shared_rows() ? most_vectors(4) : 1;
     strips = ceil_div(length, strip * lanes);

@@ -132,7 +132,7 @@ def test_structures_are_those_of_the_header():
     """Where C puts the fields: a mistake here would be read as other fields."""
     assert ctypes.sizeof(CTensor) == 24
     assert CStep.graph.offset == 56 and CStep.rows.offset == 72 and CStep.x.offset == 128
-    assert ctypes.sizeof(CStep) == 200
+    assert CStep.before.offset == 200 and ctypes.sizeof(CStep) == 216
 
 
 GRAPHS = {  # num_in, num_out, base degree, block, irregular
@@ -287,6 +287,69 @@ def test_depthwise(library, isa, name):
     )
     want = F.conv2d(x.double(), dense, bias.double(), stride, padding)
     close(layer.forward(x, weight, bias), want)
+
+
+BEFORE = {  # batch, side lengths, kernel, stride, padding
+    **{name: case[:5] for name, case in DEPTHWISE.items()},
+    "3x3_14x14": (2, (14, 14), 3, 1, 1),
+    "3x3_stride_14x14": (2, (14, 14), 3, 2, 1),
+    "3x3_stride_2x30": (1, (2, 30), 3, 2, 1),
+    "narrow": (3, (40, 3), 3, 1, 1),
+    "narrow_stride": (3, (41, 5), 3, 2, 1),
+    "shrinking": (1, (30, 18), 5, 1, 0),
+    "growing": (1, (9, 11), 3, 1, 2),
+    "growing_stride": (1, (9, 12), 5, 2, 4),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+@pytest.mark.parametrize("graph_name", ["random", "irregular_4x1", "8x8", "many_edges", "complete"])
+def test_depthwise_before_a_convolution(library, isa, name, graph_name):
+    """One step for both; pixels of other channels, NaN here, count for nothing."""
+    batch, size, kernel, stride, padding = BEFORE[name]
+    graph = make_graph(library, graph_name)
+    x, first = torch.randn(batch, graph.num_in, *size), torch.randn(graph.num_in, kernel, kernel)
+    shift, bias = torch.randn(graph.num_in), torch.randn(graph.num_out)
+    weight = torch.randn(graph.num_edges, 1, 1) / max(1, graph.num_edges // graph.num_out) ** 0.5
+    windows = conv_of(batch, size, (kernel,) * 2, (stride,) * 2, (padding,) * 2)
+    sums = F.conv2d(x.double(), first[:, None].double(), None, stride, padding, 1, graph.num_in)
+    for in_act, act, shifted, added, threads in (
+        ("relu", "none", True, None, 1),
+        ("relu6", "relu", True, "itself", 2),
+        ("none", "silu", False, None, 3),
+        ("hardswish", "relu6", True, "strided", 1),
+    ):
+        inner = ACTS[in_act][3](sums + channels(shift, x).double() if shifted else sums)
+        want = F.conv2d(inner, graph.dense(weight.double()), bias.double())
+        program = Program(library, threads, isa)
+        put, y = program.put(x, 2, 1), program.room(*want.shape, before=1, after=2)
+        residual = None
+        if added:
+            values = torch.randn(want.shape)
+            want = want + values
+            residual = y if added == "itself" else program.put(values, 1, 4)
+            if added == "itself":
+                program.read(y, *want.shape).copy_(values)
+        kind, low, high, _ = ACTS[in_act]
+        program.add(
+            Kind.CONV,
+            put,
+            y,
+            residual,
+            graph=graph,
+            conv=conv_of(batch, sums.shape[2:]),
+            weight=weight,
+            bias=bias,
+            before=windows,
+            before_weight=first,
+            in_act=kind,
+            in_low=low,
+            in_high=high,
+            **act_fields(act),
+            **({"shift": shift} if shifted else {}),
+        )
+        program.run()
+        close(program.result(y, *want.shape), ACTS[act][3](want))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 5, 37])
