@@ -1,166 +1,85 @@
-// A depthwise convolution before a 1x1 one, computed where its result would be copied from: tile by tile, into the
-// panel. The image between the two is never stored.
+// A depthwise convolution before a 1x1 one, computed where its output would be copied from: tile by tile, into the
+// panel. The image between the two lies nowhere.
 #pragma once
 
-#include "plan.h"
+#include "depthwise.h"
+#include "pack.h"
 
 namespace xn::XN_ISA {
 
-// One vector of a tile: its place in a channel of the panel, the place of its first tap in a channel of the source,
-// and which lanes each column of taps may use, or null for all.
-struct Piece {
-  int64_t at, from;
-  const int32_t* columns;
-};
-
-// Every other number of two vectors, from `odd` on, pair by pair in an order that costs one instruction.
-template <int odd>
-XN_INLINE Vec halve(Vec a, Vec b) {
-  Mask mask;
-  for (int i = 0; i < lanes; ++i) mask[i] = (i % 4 < 2 ? 0 : lanes) + i / 4 * 4 + i % 2 * 2 + odd;
-  return __builtin_shuffle(a, b, mask);
-}
-
-// Which number of the halved run lies in lane i, and the run put back in order.
-XN_INLINE int halved_lane(int i) { return (i % 4 < 2 ? 0 : lanes / 2) + i / 4 * 2 + i % 2; }
-XN_INLINE Vec in_order(Vec v) {
-  Mask mask;
-  for (int i = 0; i < lanes; ++i) mask[halved_lane(i)] = i;
-  return __builtin_shuffle(v, mask);
-}
-
-// The pieces of one channel, whose pixels lie at `from` with rows of `pitch`.
-template <int K, int S>
-static void depthwise_pieces(const Piece* pieces, int64_t count, const float* from, int64_t pitch, const float* weight,
-                             float bias, Vec low, Vec high, float* out) {
-  Vec w[K * K];
+// R rows of the output of many channels, whose input lies equally far apart, but for the rows of zeros.
+template <int K, int S, int R>
+static void depthwise_channels(const Windows& windows, const float* const* rows, const int64_t* steps, int64_t channels,
+                               const float* weight, const float* bias, Vec low, Vec high, float* out, int64_t out_ld,
+                               int64_t out_channel) {
+  constexpr int N = (R - 1) * S + K;
+  const float* x[N];
+  for (int j = 0; j < N; ++j) x[j] = rows[j];
+  for (int64_t c = 0; c < channels; ++c) {
+    Vec w[K * K];
 #pragma GCC unroll 25
-  for (int t = 0; t < K * K; ++t) w[t] = splat(weight[t]);
-  const Vec start = splat(bias);
-  for (int64_t i = 0; i < count; ++i) {
-    const float* x = from + pieces[i].from;
-    Vec sums[K];  // of a column of taps
-#pragma GCC unroll 5
-    for (int j = 0; j < K; ++j)
-#pragma GCC unroll 5
-      for (int k = 0; k < K; ++k) {
-        Vec v;
-        if constexpr (S == 1) {
-          v = load(x + j * pitch + k);
-        } else {
-          const float* pair = x + j * pitch + k / 2 * 2;
-          v = k % 2 ? halve<1>(load(pair), load(pair + lanes)) : halve<0>(load(pair), load(pair + lanes));
-        }
-        sums[k] = j ? sums[k] + w[j * K + k] * v : w[j * K + k] * v;
-      }
-    if (pieces[i].columns) {
-#pragma GCC unroll 5
-      for (int k = 0; k < K; ++k) {
-        Mask lane;
-        __builtin_memcpy(&lane, pieces[i].columns + k * lanes, sizeof lane);
-        sums[k] = reinterpret_cast<Vec>(reinterpret_cast<Mask>(sums[k]) & lane);
-      }
-    }
-    Vec sum = start;
-#pragma GCC unroll 5
-    for (int k = 0; k < K; ++k) sum += sums[k];
-    if constexpr (S == 2) sum = in_order(sum);
-    store(out + pieces[i].at, clamp(sum, low, high));
+    for (int t = 0; t < K * K; ++t) w[t] = splat(weight[t]);
+    depthwise_rows<K, S, R>(windows, x, w, splat(bias ? bias[c] : 0.0f), low, high, out, out_ld);
+    for (int j = 0; j < N; ++j) x[j] += steps[j];
+    weight += K * K;
+    out += out_channel;
   }
 }
 
-// What one thread holds.
-struct DepthwiseBefore {
-  Piece* pieces;
-  int32_t* columns;
-  float* copies;  // of channels whose tile meets the border of the image, zeros beyond it
-  int64_t span;   // of a copy, at most
+using DepthwiseChannels = decltype(&depthwise_channels<3, 1, 1>);
 
-  DepthwiseBefore(Arena& arena, const Apply& a, const Plan& plan) : pieces(nullptr), columns(nullptr), copies(nullptr), span(0) {
-    if (!a.before) return;
-    const Before& b = *a.before;
-    const int64_t most_rows = least((plan.tile - 1) / b.out_width + 2, b.out_height);
-    const int64_t most_pieces = plan.tile / lanes + most_rows + 1;
-    span = ((most_rows - 1) * b.stride + b.kernel) * b.width + 2 * b.padding + 2 * lanes * b.stride;
-    span = round_up(span + 2 * lanes, lanes);
-    pieces = arena.take<Piece>(most_pieces);
-    columns = arena.take<int32_t>(most_pieces * b.kernel * lanes);
-    copies = arena.take<float>(span * copied_at_once());
+template <int K, int S>
+static DepthwiseChannels find_depthwise_channels(int64_t rows) {
+  switch (rows) {
+    case 1: return depthwise_channels<K, S, 1>;
+    case 2: return depthwise_channels<K, S, 2>;
+    case 3: return depthwise_channels<K, S, 3>;
+    default: return depthwise_channels<K, S, 4>;
   }
+}
+template <int K>
+static DepthwiseChannels find_depthwise_channels(int32_t stride, int64_t rows) {
+  return stride == 1 ? find_depthwise_channels<K, 1>(rows) : find_depthwise_channels<K, 2>(rows);
+}
+constexpr int most_in_rows = 3 * 2 + 5;  // of four rows of the output
 
-  // A copy is read a while after it was written: loads that straddle fresh stores wait for them.
-  int64_t copied_at_once() const { return most(least((8 << 10) / 4 / span, int64_t{8}), int64_t{1}); }
-
-  // The pieces of flat positions [begin, begin + count) of the result.
-  int64_t cut(const Before& b, int64_t begin, int64_t count) const {
-    const bool flat = b.stride == 1 && b.out_width == b.width;  // a vector may go on in the next row
-    int64_t pieces_made = 0;
-    int32_t* mask = columns;
-    for (int64_t at = 0; at < count;) {
-      const int64_t row = (begin + at) / b.out_width, column = (begin + at) % b.out_width;
-      const int64_t left = flat ? count - at : least(count - at, b.out_width - column);
-      const int64_t first = column * b.stride - b.padding, last = first + (lanes - 1) * b.stride + b.kernel - 1;
-      Piece& piece = pieces[pieces_made++];
-      piece = {at, (row * b.stride - b.padding) * b.width + first, nullptr};
-      if (first < 0 || last >= b.width) {
-        piece.columns = mask;
-        for (int32_t k = 0; k < b.kernel; ++k)
-          for (int i = 0; i < lanes; ++i) {
-            const int lane = b.stride == 2 ? halved_lane(i) : i;
-            const int64_t c = (flat ? (column + lane) % b.width - b.padding : first + lane * b.stride) + k;
-            *mask++ = c >= 0 && c < b.width ? -1 : 0;
-          }
-      }
-      at += least(left, int64_t{lanes});
+// Channels [first, first + channels) of flat positions [begin, begin + count) of an image, which are whole rows. In
+// order: what one channel writes too far to the right, the next one writes again.
+static void pack_depthwise(Panel& panel, const Depthwise& d, const Windows& windows, int32_t first, int32_t channels,
+                           int64_t image, int64_t begin, int64_t count) {
+  panel.data = panel.own;
+  panel.channel_ld = panel.plane_ld;
+  const int64_t top = begin / d.out_width, rows = count / d.out_width, pixels = d.width * d.height;
+  auto one = [&](int64_t c) {
+    depthwise_part(d, windows, image, first + c, top, rows, panel.own + c * panel.plane_ld,
+                   panel.own + panel.size + lanes, nullptr);
+  };
+  // All but the first and the last channel of the array can be read in place.
+  const float* x = d.x + image * d.x_image + first * pixels;
+  int64_t low = 0, high = d.act.kind == XN_ACT_CLAMP || d.act.kind == XN_ACT_NONE ? channels : 0;
+  while (low < high && !windows.fits(d, x + low * pixels)) ++low;
+  while (low < high && !windows.fits(d, x + (high - 1) * pixels)) --high;
+  high = most(low, high);
+  for (int64_t c = 0; c < low; ++c) one(c);
+  const bool clamped = d.act.kind == XN_ACT_CLAMP;
+  const float infinity = __builtin_inff();
+  const Vec least_value = splat(clamped ? d.act.low : -infinity), most_value = splat(clamped ? d.act.high : infinity);
+  for (int64_t r = 0; r < rows && low < high; r += 4) {
+    const int64_t taken = least(rows - r, int64_t{4});
+    const auto run = d.kernel == 3 ? find_depthwise_channels<3>(d.stride, taken) : find_depthwise_channels<5>(d.stride, taken);
+    const float* in[most_in_rows];
+    int64_t steps[most_in_rows];
+    for (int64_t j = 0; j < Windows::in_rows(d, taken); ++j) {
+      const int64_t h = (top + r) * d.stride - d.padding + j;
+      const bool exists = h >= 0 && h < d.height;
+      in[j] = exists ? x + low * pixels + h * d.width - d.padding : windows.zeros;
+      steps[j] = exists ? pixels : 0;
     }
-    return pieces_made;
+    run(windows, in, steps, high - low, d.weight + (first + low) * d.kernel * d.kernel,
+        d.bias ? d.bias + first + low : nullptr, least_value, most_value,
+        panel.own + low * panel.plane_ld + r * d.out_width, d.out_width, panel.plane_ld);
   }
-
-  // Channels [first, first + channels) of flat positions [begin, begin + count) of an image, into the panel.
-  void pack(const Panel& panel, const Apply& a, int32_t first, int32_t channels, int64_t image, int64_t begin,
-            int64_t count) const {
-    const Before& b = *a.before;
-    const int64_t made = cut(b, begin, count), pixels = b.height * b.width;
-    int64_t low = pieces[0].from, high = low;
-    for (int64_t i = 0; i < made; ++i) low = least(low, pieces[i].from), high = most(high, pieces[i].from);
-    high += (b.kernel - 1) * (b.width + 1) + b.stride * lanes;
-    // Rows above and below the image are zeros.
-    const bool inner = begin / b.out_width * b.stride >= b.padding &&
-                       (begin + count - 1) / b.out_width * b.stride - b.padding + b.kernel <= b.height;
-    const auto run = b.kernel == 3 ? (b.stride == 1 ? depthwise_pieces<3, 1> : depthwise_pieces<3, 2>)
-                                   : (b.stride == 1 ? depthwise_pieces<5, 1> : depthwise_pieces<5, 2>);
-    const float infinity = __builtin_inff();
-    const bool clamped = b.act.kind == XN_ACT_CLAMP, mapped = b.act.kind != XN_ACT_NONE && !clamped;
-    const Vec least_value = splat(clamped ? b.act.low : -infinity), most_value = splat(clamped ? b.act.high : infinity);
-    const float* x_end = a.source + b.total;
-    const int64_t at_once = copied_at_once();
-    for (int32_t c = first; c < first + channels; c += static_cast<int32_t>(at_once)) {
-      const int32_t until = static_cast<int32_t>(least(c + at_once, int64_t{first + channels}));
-      auto channel = [&](int32_t i) { return a.source + image * b.image + i * pixels; };
-      auto direct = [&](const float* x) { return inner && x - a.source >= -low && x_end - x >= high; };
-      for (int32_t i = c; i < until; ++i)
-        if (const float* x = channel(i); !direct(x)) copy_channel(copies + (i - c) * span, x, pixels, low, high, x_end);
-      for (int32_t i = c; i < until; ++i) {
-        const float* x = channel(i);
-        float* out = panel.own + (i - first) * panel.plane_ld;
-        run(pieces, made, direct(x) ? x : copies + (i - c) * span - low, b.width, b.weight + int64_t{i} * b.kernel * b.kernel,
-            b.bias ? b.bias[i] : 0.0f, least_value, most_value, out);
-        if (mapped) map_run(out, out, nullptr, round_up(count, lanes), 1.0f, 0.0f, b.act);
-      }
-    }
-  }
-
-  // Places [low, high) of a channel, some of which are not in it, to `to`.
-  static void copy_channel(float* to, const float* x, int64_t pixels, int64_t low, int64_t high, const float* x_end) {
-    const int64_t begin = least(most(low, int64_t{0}), pixels), end = most(least(high, pixels), begin);
-    const int64_t before = least(begin - low, high - low), after = least(high - end, high - low);
-    zero_whole_vectors(to, before);
-    if (x_end - (x + end) >= lanes)
-      copy_whole_vectors(to + before, x + begin, end - begin);
-    else
-      copy(to + before, x + begin, end - begin);
-    zero_whole_vectors(to + (high - low) - after, after);
-  }
-};
+  for (int64_t c = high; c < channels; ++c) one(c);
+}
 
 }  // namespace xn::XN_ISA

@@ -143,7 +143,7 @@ struct Step {
   Activation act;
   xn::Finish finish;
   xn::Prepare prepare;
-  xn::Before before{};
+  xn::Depthwise before{};
 
   Step(const xn_step& s, float* const* memory, void* scratch, int32_t num_threads, int32_t isa)
       : step(s),
@@ -154,9 +154,10 @@ struct Step {
         prepare{s.scale, s.shift, {s.in_act, s.in_low, s.in_high}} {
     if (s.kind != XN_STEP_CONV || !s.before) return;
     const xn_conv &b = *s.before, &c = *s.conv;
-    const int64_t image = b.batch > 1 ? s.x.image : x_span(s);
-    before = {b.input[1], b.input[2], c.input[1], c.input[2], b.kernel[2], b.stride[2], b.padding[2], s.before_weight,
-              s.shift, prepare.act, image, (b.batch - 1) * image + x_span(s)};
+    const int32_t channels = s.graph->num_in;
+    before = {b.batch,     channels,     channels,       b.input[1], b.input[2],  c.input[1],   c.input[2], b.kernel[2],
+              b.stride[2], b.padding[2], nullptr,        s.before_weight, s.shift, place(s.x), nullptr,    nullptr,
+              s.x.image,   0,            0,              prepare.act, nullptr,    nullptr,      1};
   }
 
   float* place(const xn_tensor& t) const { return slots && t.slot >= 0 ? slots[t.slot] + t.offset : nullptr; }
