@@ -43,8 +43,8 @@ static DepthwiseChannels find_depthwise_channels(int32_t stride, int64_t rows) {
 }
 constexpr int most_in_rows = 3 * 2 + 5;  // of four rows of the output
 
-// Channels [first, first + channels) of flat positions [begin, begin + count) of an image, which are whole rows. In
-// order: what one channel writes too far to the right, the next one writes again.
+// Channels [first, first + channels) of flat positions [begin, begin + count) of an image, which are whole rows. What a
+// row writes too far to the right, the next one writes again, and the last one's fits into the panel.
 static void pack_depthwise(Panel& panel, const Depthwise& d, const Windows& windows, int32_t first, int32_t channels,
                            int64_t image, int64_t begin, int64_t count) {
   panel.data = panel.own;
@@ -52,7 +52,7 @@ static void pack_depthwise(Panel& panel, const Depthwise& d, const Windows& wind
   const int64_t top = begin / d.out_width, rows = count / d.out_width, pixels = d.width * d.height;
   auto one = [&](int64_t c) {
     depthwise_part(d, windows, image, first + c, top, rows, panel.own + c * panel.plane_ld,
-                   panel.own + panel.size + lanes, nullptr);
+                   panel.own + panel.size, nullptr);
   };
   // All but the first and the last channel of the array can be read in place.
   const float* x = d.x + image * d.x_image + first * pixels;

@@ -134,7 +134,7 @@ struct Panel {
     plane_ld = plane_length(layout, tile);
     channel_ld = plane_ld * layout.num_planes();
     size = channel_ld * channels;
-    data = own = arena.take<float>(size + lanes);
+    data = own = arena.take<float>(size);
     most_segments = layout.most_segments(plane_ld);
     segments = arena.take<Segment>(most_segments * layout.num_planes());
     counts = arena.take<int64_t>(layout.num_planes());

@@ -86,7 +86,7 @@ struct Plan {
     tiles = ceil_div(height, rows);
     step = ceil_div(height, tiles) * row;
     tiles = ceil_div(height * row, step);
-    tile = round_up(step, lanes);
+    tile = round_up(step + round_up(row, lanes) - row, lanes);  // the last row may be written too far
   }
 
   // Channels can be read where they are, unless loads bind and are not aligned, or the channels lie so that many of
