@@ -55,7 +55,10 @@ NETS = {
         ["Aten", "Conv"],
     ),
     "depthwise": (normed(conv(groups=8)), ["Conv"]),
-    "separable": (nn.Sequential(normed(conv(groups=8)), normed(conv(kernel=1, padding=0))), ["Conv"]),
+    "separable": (
+        nn.Sequential(normed(conv(groups=8)), normed(conv(kernel=1, padding=0))),
+        ["Conv"],
+    ),
     "separable expander": (
         nn.Sequential(
             normed(conv(groups=8, stride=2, bias=False), nn.Hardswish()),
