@@ -640,6 +640,9 @@ class Breakable(Program):
     def conv(self, step: int):
         return binding.CConv.from_address(self.steps[step].conv)
 
+    def before(self):
+        return binding.CConv.from_address(self.steps[0].before)
+
     def index(self):
         return (ctypes.c_int32 * 2).from_address(self.steps[3].index)
 
@@ -651,6 +654,51 @@ def test_check_refuses(library, name):
     assert program.check() == 0
     step, spoil = BROKEN[name]
     spoil(program.steps[step], program)
+    assert program.check() == 1
+
+
+BROKEN_BEFORE = {
+    "no_weight": lambda s, p: setattr(s, "before_weight", None),
+    "scale": lambda s, p: setattr(s, "scale", s.bias),
+    "batch": lambda s, p: setattr(p.before(), "batch", 1),
+    "size": lambda s, p: p.before().input.__setitem__(1, 8),
+    "huge_size": lambda s, p: p.before().input.__setitem__(1, HUGE),
+    "depth": lambda s, p: p.before().padding.__setitem__(0, 1),
+    "kernel": lambda s, p: p.before().kernel.__setitem__(1, 4),
+    "stride": lambda s, p: p.before().stride.__setitem__(1, 1),
+    "stride_3": lambda s, p: [p.before().stride.__setitem__(a, 3) for a in (1, 2)],
+    "dilation": lambda s, p: p.before().dilation.__setitem__(2, 2),
+    "padding": lambda s, p: p.before().padding.__setitem__(2, 0),
+    "second_kernel": lambda s, p: [
+        p.conv(0).kernel.__setitem__(1, 3),
+        p.conv(0).padding.__setitem__(1, 1),
+    ],
+    "second_stride": lambda s, p: p.conv(0).stride.__setitem__(1, 2),
+    "image": lambda s, p: setattr(s.x, "image", s.x.image - 1),
+    "offset": lambda s, p: setattr(s.x, "offset", 1),
+    "x_is_y": lambda s, p: setattr(s, "y", s.x),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_BEFORE)
+def test_check_refuses_before(library, name):
+    """What is read is as large as the depthwise convolution's input, not the other's."""
+    program = Program(library)
+    graph = Graph.random(library, 8, 12, 3)
+    program.add(
+        Kind.CONV,
+        program.put(torch.randn(2, 8, 7, 6)),
+        program.room(2, 12, 4, 3),
+        graph=graph,
+        conv=conv_of(2, (4, 3)),
+        weight=torch.randn(graph.num_edges, 1, 1),
+        bias=torch.randn(12),
+        before=conv_of(2, (7, 6), (3, 3), (2, 2), (1, 1)),
+        before_weight=torch.randn(8, 3, 3),
+    )
+    program.__class__ = Breakable
+    assert program.check() == 0
+    BROKEN_BEFORE[name](program.steps[0], program)
     assert program.check() == 1
 
 
