@@ -16,7 +16,7 @@ extern "C" {
 
 #define XN_API __attribute__((visibility("default")))
 
-#define XN_ABI_VERSION 3
+#define XN_ABI_VERSION 4
 
 /* The whole graph is base (x) complete(b_out, b_in): output i * b_out + r is joined to input
  * j * b_in + c for every base edge (i, j), every r < b_out and every c < b_in.
@@ -180,11 +180,15 @@ typedef struct xn_step {
   const float* shift;                /* the same; NULL: 0 */
   const int32_t* index;              /* COPY: channels_out numbers; NULL: the channel itself */
   xn_tensor x, y, residual;
+  /* CONV of kernel 1, stride 1 and padding 0, in_act and shift (its bias) being of this instead, scale NULL: x' is the
+   * depthwise convolution of x, one output for each input, kernel 3 or 5 and stride 1 or 2 in both axes. */
+  const xn_conv* before;             /* or NULL; its output is the input of `conv` */
+  const float* before_weight;        /* (num_in, kh, kw) */
 } xn_step;
 
-/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale` and `shift`: sizes,
- * pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which there are
- * `num_slots` with `slot_sizes` floats. Once for each list of steps: xn_program_run trusts them.
+/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale`, `shift` and
+ * `before_weight`: sizes, pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which
+ * there are `num_slots` with `slot_sizes` floats. Once for each list of steps: xn_program_run trusts them.
  */
 XN_API int32_t xn_program_check(const xn_step* steps, int32_t num_steps, const int64_t* slot_sizes, int32_t num_slots);
 

@@ -1,6 +1,7 @@
 // Forward, and the gradient to the input: tiles of pixels, copied into the cache once, times all the rows.
 #pragma once
 
+#include "before.h"
 #include "plan.h"
 
 namespace xn::XN_ISA {
@@ -8,6 +9,7 @@ namespace xn::XN_ISA {
 // What one thread holds.
 struct Workspace {
   Panel panel;
+  Windows windows;    // of the convolution before this one
   float* tile;        // (plan.batch, plan.tile)
   Segment* segments;  // where its rows go in the target
   Segment* next;      // where the next tile comes from
@@ -17,6 +19,7 @@ struct Workspace {
   Workspace(Arena& arena, const Apply& a, const Plan& plan)
       : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in),
               a.prepare != nullptr),
+        windows(a.before ? Windows(arena, *a.before) : Windows()),
         tile(arena.take<float>(plan.tile * plan.batch)),
         segments(arena.take<Segment>(a.layout->most_segments(plan.tile))),
         next(arena.take<Segment>(panel.most_segments)),
@@ -43,7 +46,7 @@ struct Ahead {
 
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
       : a(apply), segments(work.next), count(0), channel(0) {
-    if (!plan.streams || plan.by_feature || unit >= plan.units || a.layout->source_step[2] != 1) return;
+    if (!plan.streams || plan.by_feature || a.before || unit >= plan.units || a.layout->source_step[2] != 1) return;
     if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     const int64_t tile = unit % plan.tiles, pixels = plan.length_of(tile);
@@ -155,20 +158,25 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
     for (int32_t i = 0; i < block_end - block; ++i)
       for (int32_t r = i * a.graph.b_out; r < i * a.graph.b_out + rows; ++r) use(r);
   };
+  // The last pixels are computed with some before them once more, rather than in a vector that must be cut, unless
+  // what lies there is still needed.
+  const bool may_repeat = to.direct && plan.stretches == 1 && to.residual != to.target;
   for (int64_t c = 0, at = 0; c < chunks; ++c) {
     const int64_t size = (vectors - at + chunks - c - 1) / (chunks - c);
-    const bool whole = to.direct && (at + size) * lanes <= to.valid;
-    strip.panel = work.panel.data + at * lanes;
-    strip.out = whole ? to.row(row) + at * lanes : buffer + at * lanes;
+    const bool fits = (at + size) * lanes <= to.valid, shifted = !fits && may_repeat && size * lanes <= to.valid;
+    const bool whole = to.direct && (fits || shifted);
+    const int64_t place = shifted ? to.valid - size * lanes : at * lanes;
+    strip.panel = work.panel.data + place;
+    strip.out = whole ? to.row(row) + place : buffer + place;
     strip.out_ld = whole ? a.layout->target.channel : plan.tile;
-    strip.residual = whole && to.residual ? to.residual_row(row) + at * lanes : nullptr;
+    strip.residual = whole && to.residual ? to.residual_row(row) + place : nullptr;
     strip.clamped = whole && clamped && last ? &to.finish->act : nullptr;
     find_strip_kernel(rows, static_cast<int>(size), plan.pointwise, plan.stretches > 1)(strip, block, block_end);
     if (to.direct && !whole && last)
       for_rows([&](int32_t r) { to.put_end(buffer + r * plan.tile, row + r, at * lanes, to.valid - at * lanes); });
     if (whole && mapped && last)
       for_rows([&](int32_t r) {
-        float* out = to.row(row + r) + at * lanes;
+        float* out = to.row(row + r) + place;
         map_run(out, out, nullptr, size * lanes, 1.0f, 0.0f, to.finish->act);
       });
     at += size;
@@ -203,7 +211,10 @@ struct Inputs {
   int32_t turn_to(int32_t stretch) {
     if (in_place) return 0;
     const int32_t first = stretch * plan.stretch, b_in = a.graph.b_in;
-    if (!packed)
+    if (!packed && a.before)
+      pack_depthwise(work.panel, *a.before, work.windows, first * b_in,
+                     least(plan.stretch * b_in, a.graph.num_in - first * b_in), image, flat, plan.length_of(tile));
+    else if (!packed)
       work.panel.pack(*a.layout, a.source, first * b_in, least(plan.stretch * b_in, a.graph.num_in - first * b_in),
                       image, flat, a.prepare);
     packed = plan.stretches == 1;

@@ -45,14 +45,19 @@ inline bool check_rows(int64_t rows) { return rows >= 0 && rows <= most_int - 64
 // Where every row stands alone loads bind, so that they should be aligned; elsewhere gaps cost more.
 inline Columns columns_for(const Rows& rows) { return rows.b_out % 2 ? Columns::aligned : Columns::compact; }
 
-// Whether a convolution is one for the kernels that take an input for each output.
-inline bool is_depthwise(const xn_graph& g, const xn_conv& c) {
+// Whether the kernels that take an input for each output know its windows.
+inline bool has_windows(const xn_conv& c) {
   const bool flat = c.input[0] == 1 && c.kernel[0] == 1 && c.stride[0] == 1 && c.padding[0] == 0;
   const bool square = c.kernel[1] == c.kernel[2] && c.stride[1] == c.stride[2] && c.padding[1] == c.padding[2];
   const bool known = (c.kernel[2] == 3 || c.kernel[2] == 5) && c.stride[2] <= 2 && c.padding[2] <= c.kernel[2];
-  if (!flat || !square || !known || c.dilation[1] != 1 || c.dilation[2] != 1 || g.b_out != 1 || g.b_in != 1) return false;
+  if (!flat || !square || !known || c.dilation[1] != 1 || c.dilation[2] != 1) return false;
   const Int3 size = output_size(c);
-  if (c.batch == 0 || size[1] == 0 || size[2] == 0) return false;
+  return c.batch > 0 && size[1] > 0 && size[2] > 0;
+}
+
+// Whether a convolution is one for those kernels.
+inline bool is_depthwise(const xn_graph& g, const xn_conv& c) {
+  if (g.b_out != 1 || g.b_in != 1 || !has_windows(c)) return false;
   for (int32_t i = 0; i <= g.num_out; ++i)
     if (g.indptr[i] != i) return false;
   return true;

@@ -43,6 +43,24 @@ struct Prepare {
   Activation act;
 };
 
+// A convolution of images in which output c has the one input index[c] (null: c), kernel 3 or 5 and stride 1 or 2 in both axes.
+struct Depthwise {
+  int32_t batch, channels_in, channels;
+  int64_t height, width, out_height, out_width;
+  int32_t kernel, stride, padding;
+  const int32_t* index;
+  const float* weight;
+  const float* bias;
+  const float* x;
+  float* y;
+  const float* residual;
+  int64_t x_image, y_image, residual_image;
+  Activation act;
+  const Prepare* prepare;
+  void* scratch;
+  int threads;
+};
+
 // target[row] = bias[row] + sum over its edges and taps of weight * source[channel], along `layout`.
 struct Apply {
   Rows graph;
@@ -56,6 +74,7 @@ struct Apply {
   int threads;
   const Finish* finish = nullptr;
   const Prepare* prepare = nullptr;
+  const Depthwise* before = nullptr;  // 1x1: its output is what `layout` reads; `source` and `prepare` are then not used
 };
 
 // grad_weight[edge, tap] = sum over pixels of grad_y[row] * x[channel], along the forward `layout`.
@@ -83,24 +102,6 @@ struct Few {
   int threads;
   int64_t x_ld = 0, result_ld = 0;  // forward: between rows
   const Finish* finish = nullptr;   // forward
-};
-
-// A convolution of images in which output c has the one input index[c], kernel 3 or 5 and stride 1 or 2 in both axes.
-struct Depthwise {
-  int32_t batch, channels_in, channels;
-  int64_t height, width, out_height, out_width;
-  int32_t kernel, stride, padding;
-  const int32_t* index;
-  const float* weight;
-  const float* bias;
-  const float* x;
-  float* y;
-  const float* residual;
-  int64_t x_image, y_image, residual_image;
-  Activation act;
-  const Prepare* prepare;
-  void* scratch;
-  int threads;
 };
 
 // Between the transformed weights of two points: places of the cache differ, however many edges there are.

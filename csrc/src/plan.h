@@ -24,6 +24,7 @@ struct Plan {
   int64_t length;   // flat positions of an image
   int64_t strips;   // of `strip` vectors, the last few one shorter
   int64_t strip;
+  int64_t step;     // positions between tiles of whole rows; 0: tiles of strips
   int32_t batch;    // rows at a time: whole blocks, or one group of a large block
   int32_t stretch;  // base inputs that the first-level cache holds
   int32_t stretches;
@@ -44,13 +45,15 @@ struct Plan {
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
-    in_place = pointwise && !a.prepare && reads_in_place(a);
+    in_place = pointwise && !a.prepare && !a.before && reads_in_place(a);
     length = layout.length;
     strip = shared_rows() ? most_vectors(4) : 1;
     strips = ceil_div(length, strip * lanes);
     tiles = ceil_div(length, least(tile_length(a), strips * strip * lanes));
     tile = ceil_div(strips, tiles) * strip * lanes;
     if (!shared_rows()) tiles = ceil_div(length, tile);
+    step = 0;
+    if (a.before) take_rows(a);
     units = tiles * layout.images;
     group_count = int64_t{a.graph.blocks()} * groups.per_block;
     parts = parts_per_tile(units, a.threads);
@@ -66,12 +69,25 @@ struct Plan {
   // Where tile t of an image begins. A strip of one vector would cost as much as one of two, so the last few strips
   // share what is missing to a whole number of them.
   int64_t begin(int64_t t) const {
+    if (step) return t * step;
     if (!shared_rows()) return t * tile;
     const int64_t s = strips * t / tiles, vectors = ceil_div(length, int64_t{lanes});
     const int64_t whole = strips - (strips * strip - vectors);
     return (s * strip - most(s - most(whole, int64_t{0}), int64_t{0})) * lanes;
   }
   int64_t length_of(int64_t t) const { return least(begin(t + 1), length) - begin(t); }
+
+  // Whole rows, four at a time, which share what they read: twice the first-level cache, or half of these rows would be
+  // borders that are read again.
+  void take_rows(const Apply& a) {
+    const int64_t row = a.before->out_width, height = a.before->out_height;
+    const int64_t fit = (56 << 10) / 4 / a.graph.num_in / row;
+    const int64_t rows = least(most(fit > 4 ? fit / 4 * 4 : fit, ceil_div(int64_t{2} * lanes, row)), height);
+    tiles = ceil_div(height, rows);
+    step = ceil_div(height, tiles) * row;
+    tiles = ceil_div(height * row, step);
+    tile = round_up(step + round_up(row, lanes) - row, lanes);  // the last row may be written too far
+  }
 
   // Channels can be read where they are, unless loads bind and are not aligned, or the channels lie so that many of
   // them compete for few places in the cache.

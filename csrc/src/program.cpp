@@ -13,7 +13,7 @@ using xn::Int3;
 bool has_graph(const xn_step& s) { return s.kind == XN_STEP_CONV || s.kind == XN_STEP_LINEAR; }
 bool is_pool(const xn_step& s) { return s.kind == XN_STEP_MAX_POOL || s.kind == XN_STEP_AVG_POOL; }
 bool is_prepared(const xn_step& s) {
-  return s.kind == XN_STEP_CONV && (s.scale || s.shift || s.in_act != XN_ACT_NONE);
+  return s.kind == XN_STEP_CONV && !s.before && (s.scale || s.shift || s.in_act != XN_ACT_NONE);
 }
 
 int64_t product(const int32_t* size) { return int64_t{size[0]} * size[1] * size[2]; }
@@ -32,13 +32,23 @@ Int3 output_of(const xn_step& s) {
 // Numbers of one image, or row, of x and y.
 int64_t x_span(const xn_step& s) {
   if (s.kind == XN_STEP_LINEAR) return s.graph->num_in;
-  return product(s.conv->input) * (has_graph(s) ? s.graph->num_in : s.channels_in);
+  const xn_conv& conv = s.kind == XN_STEP_CONV && s.before ? *s.before : *s.conv;
+  return product(conv.input) * (has_graph(s) ? s.graph->num_in : s.channels_in);
 }
 int64_t y_span(const xn_step& s) {
   if (s.kind == XN_STEP_LINEAR) return s.graph->num_out;
   return product(output_of(s).data()) * (has_graph(s) ? s.graph->num_out : s.channels_out);
 }
 int64_t residual_span(const xn_step& s) { return s.kind == XN_STEP_SCALE_BY ? s.channels_in : y_span(s); }
+
+// Of a depthwise convolution before a 1x1 one.
+bool check_before(const xn_step& s) {
+  const xn_conv &b = *s.before, &c = *s.conv;
+  if (s.scale || !s.before_weight || !xn::check_geometry(b) || !xn::has_windows(b) || b.batch != c.batch) return false;
+  for (int a = 0; a < 3; ++a)
+    if (c.kernel[a] != 1 || c.stride[a] != 1 || c.padding[a] != 0) return false;
+  return xn::output_size(b) == triple(c.input);
+}
 
 // All that can be said in constant time.
 bool check_step(const xn_step& s) {
@@ -50,7 +60,8 @@ bool check_step(const xn_step& s) {
   if (s.kind == XN_STEP_LINEAR) return xn::check_rows(s.rows);
   if (!s.conv || s.conv->batch < 0) return false;
   if (s.kind == XN_STEP_CONV)
-    return s.in_act >= XN_ACT_NONE && s.in_act <= XN_ACT_LEAKY && xn::check_conv(*s.conv, *s.graph);
+    return s.in_act >= XN_ACT_NONE && s.in_act <= XN_ACT_LEAKY && xn::check_conv(*s.conv, *s.graph) &&
+           (!s.before || check_before(s));
   if (s.channels_in < 1 || s.channels_out < 1) return false;
   if (s.channels_in != s.channels_out && !(s.kind == XN_STEP_COPY && s.index)) return false;
   if (s.kind == XN_STEP_SCALE_BY && s.residual.slot < 0) return false;
@@ -132,6 +143,7 @@ struct Step {
   Activation act;
   xn::Finish finish;
   xn::Prepare prepare;
+  xn::Depthwise before{};
 
   Step(const xn_step& s, float* const* memory, void* scratch, int32_t num_threads, int32_t isa)
       : step(s),
@@ -139,7 +151,14 @@ struct Step {
         slots(memory),
         act{s.act, s.low, s.high},
         finish{place(s.residual), s.residual.image, act},
-        prepare{s.scale, s.shift, {s.in_act, s.in_low, s.in_high}} {}
+        prepare{s.scale, s.shift, {s.in_act, s.in_low, s.in_high}} {
+    if (s.kind != XN_STEP_CONV || !s.before) return;
+    const xn_conv &b = *s.before, &c = *s.conv;
+    const int32_t channels = s.graph->num_in;
+    before = {b.batch,     channels,     channels,       b.input[1], b.input[2],  c.input[1],   c.input[2], b.kernel[2],
+              b.stride[2], b.padding[2], nullptr,        s.before_weight, s.shift, place(s.x), nullptr,    nullptr,
+              s.x.image,   0,            0,              prepare.act, nullptr,    nullptr,      1};
+  }
 
   float* place(const xn_tensor& t) const { return slots && t.slot >= 0 ? slots[t.slot] + t.offset : nullptr; }
   const xn::Finish* finish_or_null() const { return finish.residual || act.kind != XN_ACT_NONE ? &finish : nullptr; }
@@ -148,7 +167,7 @@ struct Step {
     const xn::Rows rows = xn::forward_rows(*step.graph);
     xn::Images images{step.x.image, step.y.image};
     if (step.kind == XN_STEP_LINEAR) return xn::rows_layout(step.rows, rows.num_in, rows.num_out, images);
-    images.join = step.residual.slot < 0 || step.residual.image == step.y.image;
+    images.join = !step.before && (step.residual.slot < 0 || step.residual.image == step.y.image);
     return xn::forward_layout(*step.conv, rows.num_in, rows.num_out, xn::columns_for(rows), images);
   }
 
@@ -158,6 +177,7 @@ struct Step {
     apply.source = place(step.x), apply.target = place(step.y);
     apply.finish = finish_or_null();
     if (is_prepared(step)) apply.prepare = &prepare;
+    if (step.kind == XN_STEP_CONV && step.before) apply.before = &before;
     return apply;
   }
 

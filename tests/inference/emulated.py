@@ -66,7 +66,7 @@ def shapes(step: CStep) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if step.kind == 1:
         return (step.rows, step.channels_in), (step.rows, step.channels_out)
     conv = CConv.from_address(step.conv)
-    x = (conv.batch, step.channels_in, *conv.input)
+    x = (conv.batch, step.channels_in, *CConv.from_address(step.before or step.conv).input)
     size = tuple(conv.input)
     if step.kind in (0, 2, 3):
         geometry = zip(*(getattr(conv, name) for name in FIELDS), strict=True)
@@ -128,7 +128,11 @@ def compute(step: CStep, x: Tensor, residual: Tensor | None, size: Any) -> Tenso
         if step.kind == 1:
             result = F.linear(x, weight.flatten(1), bias)
         else:
-            if scale is not None:
+            if step.before:
+                assert scale is None
+                x = depthwise(step, x) if shift is None else depthwise(step, x) + shift
+                x = apply_act(act(step.in_act, step.in_low, step.in_high), x)
+            elif scale is not None:
                 x = apply_act(act(step.in_act, step.in_low, step.in_high), x * scale + shift)
             conv = CConv.from_address(step.conv)
             geometry = (tuple(getattr(conv, name)) for name in FIELDS[2:])
@@ -145,6 +149,14 @@ def compute(step: CStep, x: Tensor, residual: Tensor | None, size: Any) -> Tenso
         return x.clone() if index is None else x[:, index.long()]
     assert residual is not None
     return x * residual
+
+
+def depthwise(step: CStep, x: Tensor) -> Tensor:
+    before = CConv.from_address(step.before)
+    kernel, channels = tuple(before.kernel), step.channels_in
+    weight = floats(step.before_weight, channels * int(np.prod(kernel)))
+    geometry = (tuple(getattr(before, name)) for name in FIELDS[2:])
+    return F.conv3d(x, weight.view(channels, 1, *kernel), None, *geometry, channels)
 
 
 def weight_of(step: CStep) -> Tensor:

@@ -55,6 +55,29 @@ NETS = {
         ["Aten", "Conv"],
     ),
     "depthwise": (normed(conv(groups=8)), ["Conv"]),
+    "separable": (
+        nn.Sequential(normed(conv(groups=8)), normed(conv(kernel=1, padding=0))),
+        ["Conv"],
+    ),
+    "separable expander": (
+        nn.Sequential(
+            normed(conv(groups=8, stride=2, bias=False), nn.Hardswish()),
+            normed(xnets.nn.ExpanderConv2d(8, 8, 1, degree=4, block=(4, 1)), nn.SiLU()),
+        ),
+        ["Conv"],
+    ),
+    "separable residual": (
+        Lambda(
+            lambda m, x: F.relu(m.b(m.a(y := F.relu(m.c(x)))) + y),
+            a=normed(conv(kernel=5, padding=2, groups=8), nn.ReLU6()), b=conv(kernel=1, padding=0),
+            c=conv(),
+        ),
+        ["Conv", "Conv"],
+    ),
+    "separable, read twice": (
+        Lambda(lambda m, x: m.b(y := m.a(x)) + y, a=conv(groups=8), b=conv(kernel=1, padding=0)),
+        ["Conv", "Conv"],
+    ),
     "grouped": (normed(conv(groups=2), nn.Hardswish()), ["Conv"]),
     "residual": (
         Lambda(lambda m, x: F.relu_(m.b(F.relu(m.a(x))) + x), a=conv(), b=normed(conv())[:2]),

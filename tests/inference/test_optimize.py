@@ -300,6 +300,31 @@ def test_choices_are_measured_once() -> None:
 
 
 @NEEDS_LIBRARY
+@pytest.mark.parametrize("together", [True, False])
+def test_a_depthwise_convolution_is_joined_where_that_is_faster(
+    together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then the plan's choices are those of the steps that it has."""
+
+    def measured(step: Step, threads: int) -> dict[Engine, float]:
+        joined = isinstance(step, Conv) and step.before is not None
+        return {Engine("ours"): (0.9 if together else 1.1) if joined else 0.5, TORCH: 9.0}
+
+    monkeypatch.setattr(_choose, "_measured", measured)
+    model, _ = lowered("separable expander")
+    x = torch.randn(2, 8, 7, 6)
+    fast = xnets.optimize(model, x)
+    kinds = ["expander conv 1x1"] if together else ["depthwise conv 3x3", "expander conv 1x1"]
+    assert [step.kind for step in fast.report.steps] == kinds
+    assert all(step.engine == "ours" and step.ms for step in fast.report.steps)
+    assert fast.report.fused["BatchNorm"] == (1 if together else 2)
+    assert len(xnets.optimize(model, x, engines="ours").report.steps) == 1
+    assert len(xnets.optimize(model, x, engines="torch").report.steps) == 2
+    weights = sum(p.numel() * 4 for p in model.parameters() if p.dim() > 1)
+    assert fast.report.weight_bytes > weights
+
+
+@NEEDS_LIBRARY
 def test_forced_engines_give_the_same_numbers_each_time() -> None:
     model, x = small(), torch.randn(2, 8, 5, 5)
     first = xnets.optimize(model, x, engines="ours")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import xnets
 from tests.inference.conftest import difference, randomized
 from tests.inference.nets import NETS, Lambda, bound, conv, lowered
-from xnets.inference._fuse import PASSES, simplify
+from xnets.inference._fuse import PASSES, apart, simplify
 from xnets.inference._interpret import interpret
 from xnets.inference._ir import Aten, Conv, Pointwise, Program
 from xnets.inference._lower import lower
@@ -63,6 +63,40 @@ def test_what_is_fused_is_said() -> None:
     (step,) = simplify(program_of(model, torch.randn(1, 8, 5, 5))).steps
     assert step.fused == ("BatchNorm", "add", "ReLU")
     assert step.name == "a.0"
+
+
+def test_a_depthwise_convolution_joins_the_next_and_leaves_it_again() -> None:
+    model = randomized(NETS["separable expander"][0])
+    x = torch.randn(2, 8, 7, 6)
+    (step,) = simplify(program_of(model, x)).steps
+    assert isinstance(step, Conv)
+    before = ("depthwise conv 3x3 before", "BatchNorm before", "hardswish before")
+    assert step.fused == (*before, "BatchNorm", "SiLU")
+    first, second = apart(step)
+    assert (first.fused, second.fused) == (("BatchNorm", "hardswish"), ("BatchNorm", "SiLU"))
+    assert first.y is second.x
+    assert first.y.shape == (2, 8, 4, 3)
+    with torch.no_grad():
+        found = interpret(Program([first, second], [step.x], [step.y]), [x])
+        assert difference(found, [model(x)]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        conv(groups=8, dilation=2),
+        conv(kernel=7, padding=3, groups=8),
+        conv(groups=8, stride=3),
+        conv(groups=8, padding=(1, 0)),
+        conv(8, 16, groups=8),
+        conv(groups=4),
+    ],
+    ids=["dilated", "7x7", "stride_3", "not_square", "two_outputs_each", "groups_of_two"],
+)
+def test_windows_that_the_library_does_not_know_stay_apart(layer: nn.Module) -> None:
+    channels = layer.weight.shape[0]
+    model = nn.Sequential(layer, conv(channels, 8, 1, padding=0)).eval()
+    assert kinds(simplify(program_of(model, torch.randn(1, 8, 9, 9)))) == ["Conv", "Conv"]
 
 
 def test_constants_are_computed_once() -> None:

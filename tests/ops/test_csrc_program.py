@@ -132,7 +132,7 @@ def test_structures_are_those_of_the_header():
     """Where C puts the fields: a mistake here would be read as other fields."""
     assert ctypes.sizeof(CTensor) == 24
     assert CStep.graph.offset == 56 and CStep.rows.offset == 72 and CStep.x.offset == 128
-    assert ctypes.sizeof(CStep) == 200
+    assert CStep.before.offset == 200 and ctypes.sizeof(CStep) == 216
 
 
 GRAPHS = {  # num_in, num_out, base degree, block, irregular
@@ -304,6 +304,69 @@ def test_depthwise(library, isa, name):
     )
     want = F.conv2d(x.double(), dense, bias.double(), stride, padding)
     close(layer.forward(x, weight, bias), want)
+
+
+BEFORE = {  # batch, side lengths, kernel, stride, padding
+    **{name: case[:5] for name, case in DEPTHWISE.items()},
+    "3x3_14x14": (2, (14, 14), 3, 1, 1),
+    "3x3_stride_14x14": (2, (14, 14), 3, 2, 1),
+    "3x3_stride_2x30": (1, (2, 30), 3, 2, 1),
+    "narrow": (3, (40, 3), 3, 1, 1),
+    "narrow_stride": (3, (41, 5), 3, 2, 1),
+    "shrinking": (1, (30, 18), 5, 1, 0),
+    "growing": (1, (9, 11), 3, 1, 2),
+    "growing_stride": (1, (9, 12), 5, 2, 4),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+@pytest.mark.parametrize("graph_name", ["random", "irregular_4x1", "8x8", "many_edges", "complete"])
+def test_depthwise_before_a_convolution(library, isa, name, graph_name):
+    """One step for both; pixels of other channels, NaN here, count for nothing."""
+    batch, size, kernel, stride, padding = BEFORE[name]
+    graph = make_graph(library, graph_name)
+    x, first = torch.randn(batch, graph.num_in, *size), torch.randn(graph.num_in, kernel, kernel)
+    shift, bias = torch.randn(graph.num_in), torch.randn(graph.num_out)
+    weight = torch.randn(graph.num_edges, 1, 1) / max(1, graph.num_edges // graph.num_out) ** 0.5
+    windows = conv_of(batch, size, (kernel,) * 2, (stride,) * 2, (padding,) * 2)
+    sums = F.conv2d(x.double(), first[:, None].double(), None, stride, padding, 1, graph.num_in)
+    for in_act, act, shifted, added, threads in (
+        ("relu", "none", True, None, 1),
+        ("relu6", "relu", True, "itself", 2),
+        ("none", "silu", False, None, 3),
+        ("hardswish", "relu6", True, "strided", 1),
+    ):
+        inner = ACTS[in_act][3](sums + channels(shift, x).double() if shifted else sums)
+        want = F.conv2d(inner, graph.dense(weight.double()), bias.double())
+        program = Program(library, threads, isa)
+        put, y = program.put(x, 2, 1), program.room(*want.shape, before=1, after=2)
+        residual = None
+        if added:
+            values = torch.randn(want.shape)
+            want = want + values
+            residual = y if added == "itself" else program.put(values, 1, 4)
+            if added == "itself":
+                program.read(y, *want.shape).copy_(values)
+        kind, low, high, _ = ACTS[in_act]
+        program.add(
+            Kind.CONV,
+            put,
+            y,
+            residual,
+            graph=graph,
+            conv=conv_of(batch, sums.shape[2:]),
+            weight=weight,
+            bias=bias,
+            before=windows,
+            before_weight=first,
+            in_act=kind,
+            in_low=low,
+            in_high=high,
+            **act_fields(act),
+            **({"shift": shift} if shifted else {}),
+        )
+        program.run()
+        close(program.result(y, *want.shape), ACTS[act][3](want))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 5, 37])
@@ -594,6 +657,9 @@ class Breakable(Program):
     def conv(self, step: int):
         return binding.CConv.from_address(self.steps[step].conv)
 
+    def before(self):
+        return binding.CConv.from_address(self.steps[0].before)
+
     def index(self):
         return (ctypes.c_int32 * 2).from_address(self.steps[3].index)
 
@@ -605,6 +671,51 @@ def test_check_refuses(library, name):
     assert program.check() == 0
     step, spoil = BROKEN[name]
     spoil(program.steps[step], program)
+    assert program.check() == 1
+
+
+BROKEN_BEFORE = {
+    "no_weight": lambda s, p: setattr(s, "before_weight", None),
+    "scale": lambda s, p: setattr(s, "scale", s.bias),
+    "batch": lambda s, p: setattr(p.before(), "batch", 1),
+    "size": lambda s, p: p.before().input.__setitem__(1, 8),
+    "huge_size": lambda s, p: p.before().input.__setitem__(1, HUGE),
+    "depth": lambda s, p: p.before().padding.__setitem__(0, 1),
+    "kernel": lambda s, p: p.before().kernel.__setitem__(1, 4),
+    "stride": lambda s, p: p.before().stride.__setitem__(1, 1),
+    "stride_3": lambda s, p: [p.before().stride.__setitem__(a, 3) for a in (1, 2)],
+    "dilation": lambda s, p: p.before().dilation.__setitem__(2, 2),
+    "padding": lambda s, p: p.before().padding.__setitem__(2, 0),
+    "second_kernel": lambda s, p: [
+        p.conv(0).kernel.__setitem__(1, 3),
+        p.conv(0).padding.__setitem__(1, 1),
+    ],
+    "second_stride": lambda s, p: p.conv(0).stride.__setitem__(1, 2),
+    "image": lambda s, p: setattr(s.x, "image", s.x.image - 1),
+    "offset": lambda s, p: setattr(s.x, "offset", 1),
+    "x_is_y": lambda s, p: setattr(s, "y", s.x),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_BEFORE)
+def test_check_refuses_before(library, name):
+    """What is read is as large as the depthwise convolution's input, not the other's."""
+    program = Program(library)
+    graph = Graph.random(library, 8, 12, 3)
+    program.add(
+        Kind.CONV,
+        program.put(torch.randn(2, 8, 7, 6)),
+        program.room(2, 12, 4, 3),
+        graph=graph,
+        conv=conv_of(2, (4, 3)),
+        weight=torch.randn(graph.num_edges, 1, 1),
+        bias=torch.randn(12),
+        before=conv_of(2, (7, 6), (3, 3), (2, 2), (1, 1)),
+        before_weight=torch.randn(8, 3, 3),
+    )
+    program.__class__ = Breakable
+    assert program.check() == 0
+    BROKEN_BEFORE[name](program.steps[0], program)
     assert program.check() == 1
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from xnets.inference._execute import PLACES, TORCH, Engine, Plan
+from xnets.inference._fuse import apart
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value
 from xnets.inference._native import has_library, why_not_native
 
@@ -72,6 +73,37 @@ def choose(program: Program, engines: str, threads: int) -> dict[Step, Choice]:
     return chosen
 
 
+def settle(program: Program, engines: str, threads: int) -> Program:
+    """Take apart what is better done in two steps than in one.
+
+    Args:
+        program: With numbers for sizes.
+        engines: See `choose`. "ours" leaves together what the library can run.
+        threads: How many threads the library takes.
+
+    Returns:
+        The program.
+    """
+    steps: list[Step] = []
+    for step in program:
+        if isinstance(step, Conv) and step.before is not None:
+            steps += [step] if _is_better(step, engines, threads) else apart(step)
+        else:
+            steps.append(step)
+    return Program(steps, program.inputs, program.outputs)
+
+
+def _is_better(step: Conv, engines: str, threads: int) -> bool:
+    """Whether a convolution should compute the depthwise one before it."""
+    if engines == "torch" or not has_library() or why_not_native(step):
+        return False
+    if engines == "ours":
+        return True
+    found = [_measured(one, threads) for one in (step, *apart(step))]
+    together, *alone = (ms[_best(ms)] for ms in found)
+    return together < sum(alone)
+
+
 def forget() -> None:
     """Forget all measurements, so that the next choice measures again."""
     with _LOCK:
@@ -114,6 +146,8 @@ def signature(step: Step, threads: int) -> tuple[object, ...]:
         parts += [graph.block if graph else None, weights.torch_groups, step.bias is None]
     if isinstance(step, Conv):
         parts += [step.stride, step.padding, step.dilation, step.prologue is None]
+        if (first := step.before) is not None:
+            parts += [first.weights.kernel, first.stride, first.padding, first.act.kind]
     else:
         parts += [getattr(step, name, None) for name in ("mode", "kernel", "stride", "act")]
     return tuple(parts)

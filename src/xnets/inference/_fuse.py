@@ -54,7 +54,35 @@ def fold_prologues(program: Program) -> Program:
     return _rewrite(program, _into_prologue)
 
 
-PASSES: tuple[Pass, ...] = (merge_pointwise, fold_epilogues, merge_pointwise, fold_prologues)
+def join_depthwise(program: Program) -> Program:
+    """A 1x1 convolution computes the depthwise one before it, where nothing else reads that.
+
+    Plans for some sizes take them apart again: see `_choose.settle`.
+    """
+    return _rewrite(program, _depthwise_before)
+
+
+PASSES: tuple[Pass, ...] = (
+    *(merge_pointwise, fold_epilogues, merge_pointwise, fold_prologues),
+    join_depthwise,
+)
+
+
+def apart(step: Conv) -> tuple[Conv, Conv]:
+    """A convolution with a depthwise one before it as two steps.
+
+    Args:
+        step: The convolution.
+
+    Returns:
+        The two, with a new value between them.
+    """
+    first = step.before
+    assert first is not None
+    shape = (step.x.shape[0], step.weights.num_in, *step.y.shape[2:])
+    between = Value(first.y.name, shape)
+    own = step.fused[1 + len(first.fused) :]
+    return replace(first, x=step.x, y=between), replace(step, x=between, before=None, fused=own)
 
 
 def _rewrite(program: Program, fuse: Callable[[Step, Step], Step | None]) -> Program:
@@ -192,6 +220,26 @@ def _into_prologue(first: Step, second: Step) -> Step | None:
     prologue = Affine(scale, scale.new_zeros(scale.shape) if shift is None else shift, first.act)
     words = tuple(f"{word} before" for word in _words(None, first))
     return replace(second, x=first.x, prologue=prologue, fused=words + second.fused)
+
+
+def _depthwise_before(first: Step, second: Step) -> Step | None:
+    if not (isinstance(first, Conv) and isinstance(second, Conv)):
+        return None
+    weights, sides = first.weights, {*first.weights.kernel}
+    if weights.pattern is not None or weights.kind != "depthwise" or len(first.stride) != 2:
+        return None
+    same = len(sides) == len({*first.stride}) == len({*first.padding}) == 1
+    known = same and sides <= {3, 5} and first.stride[0] <= 2 and {*first.dilation} == {1}
+    if not known or first.padding[0] > weights.kernel[0]:
+        return None
+    if first.prologue is not None or first.residual is not None:
+        return None
+    plain = {*second.weights.kernel, *second.stride} == {1} and not any(second.padding)
+    if not plain or second.prologue is not None or second.residual is first.y:
+        return None
+    words = (first.label(), *first.fused)
+    fused = tuple(f"{word} before" for word in words) + second.fused
+    return replace(second, x=first.x, before=first, fused=fused)
 
 
 def _words(first: Pointwise | None, second: Pointwise) -> tuple[str, ...]:

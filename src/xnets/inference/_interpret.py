@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,9 @@ def torch_runner(step: Step) -> Runner:
 
 
 def _conv(step: Conv) -> Runner:
+    if step.before is not None:
+        first, second = _conv(step.before), _conv(replace(step, before=None))
+        return lambda x, *residual: second(first(x), *residual)
     weights = step.weights
     conv = (F.conv1d, F.conv2d, F.conv3d)[len(step.stride) - 1]
     call = partial(

@@ -135,7 +135,11 @@ class Step:
 
 @dataclass(eq=False, kw_only=True)
 class Conv(Step):
-    """y = act(conv(prologue(x)) + bias + residual), with zeros around the prologue's result."""
+    """y = act(conv(prologue(x)) + bias + residual), with zeros around the prologue's result.
+
+    `before` is a depthwise convolution of x that comes first, whose result lies nowhere; its own
+    values mean nothing.
+    """
 
     x: Value
     weights: Weights
@@ -146,6 +150,7 @@ class Conv(Step):
     act: Act = NO_ACT
     residual: Value | None = None
     prologue: Affine | None = None
+    before: Conv | None = None
 
     def label(self) -> str:
         """What it is, in a word or two."""

@@ -112,10 +112,18 @@ def _conv(built: NativeStep, step: Conv, rows: int) -> None:
     c = built.c
     c.kind = Kind.CONV
     _product(built, step, rows)
+    first = step.before
+    x = step.x if first is None else step.y  # of a 1x1 convolution, which is as large as its input
     c.conv = built.structure(
-        _geometry(step.x, step.weights.kernel, step.stride, step.padding, step.dilation)
+        _geometry(x, step.weights.kernel, step.stride, step.padding, step.dilation)
     )
     c.winograd = _winograd(built, step.weights)
+    if first is not None:
+        c.before = built.structure(
+            _geometry(step.x, first.weights.kernel, first.stride, first.padding, first.dilation)
+        )
+        c.before_weight, c.shift = built.tensor(first.weights.edges), built.tensor(first.bias)
+        c.in_act, c.in_low, c.in_high = _act(first.act)
     if step.prologue is not None:
         c.scale = built.tensor(step.prologue.scale)
         c.shift = built.tensor(step.prologue.shift)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xnets.inference._borrowed import Borrowed
-from xnets.inference._choose import Choice, candidates, choose
+from xnets.inference._choose import Choice, candidates, choose, settle
 from xnets.inference._execute import TORCH, Engine, Plan
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
 from xnets.inference._native import has_library
@@ -189,7 +189,9 @@ def _planned(
 ) -> Planned:
     program = trace.program.bind(sizes)
     empty = any(0 in value.shape for value in program.inputs)
-    choices = choose(program, "torch" if empty else engines, threads)
+    wanted = "torch" if empty else engines
+    program = settle(program, wanted, threads)
+    choices = choose(program, wanted, threads)
     by_value = {step.y: choice.engine for step, choice in choices.items()}
     added = Engine("ours") if engines != "torch" and not empty and has_library() else TORCH
 
@@ -208,7 +210,7 @@ def _planned_at_once(
     Threads that share every layer wait for each other after each; those that have samples of
     their own wait once.
     """
-    program = trace.program.bind(sizes)
+    program = settle(trace.program.bind(sizes), engines, threads)
     choices = choose(program, engines, threads)
     if any(choice.reason for choice in choices.values()):
         return []
@@ -271,6 +273,8 @@ def _weight_bytes(program: Program) -> int:
         if isinstance(step, (Conv, Linear)):
             graph = step.weights.pattern
             parts = [step.weights.edges, step.bias]
+            if isinstance(step, Conv) and step.before is not None:
+                parts += [step.before.weights.edges, step.before.bias]
             parts += [] if graph is None else [graph.indptr, graph.indices]
             tensors.update((t.data_ptr(), t) for t in parts if t is not None)
     return sum(t.numel() * t.element_size() for t in tensors.values())

@@ -63,4 +63,6 @@ class CStep(ctypes.Structure):
         ("rows", ctypes.c_int64),
         *((n, ctypes.c_void_p) for n in ("weight", "winograd", "bias", "scale", "shift", "index")),
         *((n, CTensor) for n in ("x", "y", "residual")),
+        ("before", ctypes.c_void_p),
+        ("before_weight", ctypes.c_void_p),
     )
