@@ -16,7 +16,7 @@ extern "C" {
 
 #define XN_API __attribute__((visibility("default")))
 
-#define XN_ABI_VERSION 3
+#define XN_ABI_VERSION 4
 
 /* The whole graph is base (x) complete(b_out, b_in): output i * b_out + r is joined to input
  * j * b_in + c for every base edge (i, j), every r < b_out and every c < b_in.

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 _STEPS = ("forward", "grad_input", "grad_weight")
 _NAMES = ("libxnets_cpu.so", "libxnets_cpu.dylib", "xnets_cpu.dll")
