@@ -20,7 +20,7 @@ FORWARD, GRAD_INPUT, GRAD_WEIGHT = 0, 1, 2
 class CGraph(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int32) for name in ("num_in", "num_out", "b_out", "b_in")] + [
         (name, ctypes.c_void_p)
-        for name in ("indptr", "indices", "t_indptr", "t_indices", "t_edges")
+        for name in ("indptr", "indices", "t_indptr", "t_indices", "t_edges", "turns", "t_turns")
     ]
 
 
@@ -49,6 +49,8 @@ def load(path: Path) -> ctypes.CDLL:
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.xn_openmp_path.restype = ctypes.c_char_p
     library.xn_transpose.argtypes = [pointer] * 4
+    library.xn_turns_room.argtypes, library.xn_turns_room.restype = [pointer, i32, i32], i64
+    library.xn_turns.argtypes, library.xn_turns.restype = [pointer, i32, pointer, i64], i64
     library.xn_conv_scratch.argtypes, library.xn_conv_scratch.restype = (
         [pointer, pointer, i32, i32, i32],
         i64,
@@ -81,7 +83,14 @@ class Graph:
     """A graph with its transposed tables, as the library wants it."""
 
     def __init__(
-        self, library: ctypes.CDLL, num_in: int, num_out: int, indptr, indices, block=(1, 1)
+        self,
+        library: ctypes.CDLL,
+        num_in: int,
+        num_out: int,
+        indptr,
+        indices,
+        block=(1, 1),
+        turns=True,
     ):
         self.library, self.num_in, self.num_out, self.block = library, num_in, num_out, block
         self.indptr = torch.as_tensor(indptr, dtype=torch.int32)
@@ -97,10 +106,27 @@ class Graph:
         self.pointer = ctypes.addressof(self.c)
         assert library.xn_transpose(self.pointer, *map(address, self.tables)) == 0
         self.c.t_indptr, self.c.t_indices, self.c.t_edges = map(address, self.tables)
+        if turns:
+            self.c.turns, self.c.t_turns = self.turns_of(FORWARD), self.turns_of(GRAD_INPUT)
         assert library.xn_check_graph(ctypes.c_void_p(self.pointer)) == 0
 
+    def turns_of(self, op: int) -> int | None:
+        room = self.library.xn_turns_room(self.pointer, op, ISAS["generic"])
+        assert room >= 0
+        if room == 0:
+            return None
+        table = torch.full((room,), -1, dtype=torch.int32)
+        size = self.library.xn_turns(self.pointer, op, address(table), room)
+        assert 0 <= size <= room
+        if size == 0:
+            return None
+        self.tables.append(table[:size].clone())
+        return address(self.tables[-1])
+
     @classmethod
-    def random(cls, library, num_in, num_out, degree, block=(1, 1), seed=0, irregular=False):
+    def random(
+        cls, library, num_in, num_out, degree, block=(1, 1), seed=0, irregular=False, turns=True
+    ):
         """Every base output draws `degree` base inputs; irregular ones draw up to that many, some none."""
         generator = torch.Generator().manual_seed(seed)
         rows, columns = num_out // block[0], num_in // block[1]
@@ -109,7 +135,7 @@ class Graph:
             degrees = torch.randint(0, degree + 1, (rows,), generator=generator).tolist()
         lists = [torch.randperm(columns, generator=generator)[:d].sort().values for d in degrees]
         indptr = torch.tensor([0, *degrees]).cumsum(0)
-        return cls(library, num_in, num_out, indptr, torch.cat(lists), block)
+        return cls(library, num_in, num_out, indptr, torch.cat(lists), block, turns)
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """Outputs and inputs of all edges in canonical order."""

@@ -32,6 +32,8 @@ typedef struct xn_graph {
   const int32_t* t_indptr;  /* num_in / b_in + 1: the same base edges by input ... */
   const int32_t* t_indices; /* base edges: ... their base outputs, increasing within a column ... */
   const int32_t* t_edges;   /* base edges: ... and their number in the order of `indices` */
+  const int32_t* turns;     /* may be NULL: what xn_turns wrote for XN_FORWARD, ... */
+  const int32_t* t_turns;   /* ... and for XN_GRAD_INPUT */
 } xn_graph;
 
 /* One convolution. Arrays are (depth, height, width); put 1, and padding 0, before the dimensions of a
@@ -77,6 +79,14 @@ XN_API const char* xn_openmp_path(void);
 
 /* Fill t_indptr (num_in / b_in + 1), t_indices and t_edges (base edges each) from indptr and indices. */
 XN_API int32_t xn_transpose(const xn_graph* graph, int32_t* t_indptr, int32_t* t_indices, int32_t* t_edges);
+
+/* A table with which rows that stand alone share what they read, for 1x1 convolutions and linear layers: optional, and
+ * the same for every call. `op` is XN_FORWARD or XN_GRAD_INPUT, which needs the transposed tables. xn_turns_room says
+ * how many numbers xn_turns may write, and xn_turns how many of them are the table, which may be moved; 0 where there
+ * is nothing to gain (do not use it then), -1 if the arguments are wrong.
+ */
+XN_API int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa);
+XN_API int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64_t room);
 
 /* Check indptr, indices and, where given, the transposed tables: linear time, once per graph. The
  * kernels below trust the tables.

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "call.h"
+#include "turns.h"
 
 using xn::Apply;
 using xn::backward_rows;
@@ -96,6 +97,19 @@ int32_t xn_winograd_weight(const xn_graph* graph, const float* weight, float* to
   if (!weight && num_edges(*graph)) return XN_BAD_ARGUMENT;
   call.make_points(weight, false, to);
   return XN_OK;
+}
+
+int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa) {
+  const Call call(graph, nullptr, 1, isa);
+  if (call.status({}) || (op == XN_GRAD_INPUT && !call.has_transpose())) return -1;
+  if (!call.kernels->shares || (op != XN_FORWARD && op != XN_GRAD_INPUT)) return 0;
+  return xn::turn_table_room(op == XN_FORWARD ? forward_rows(*graph) : backward_rows(*graph));
+}
+
+int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64_t room) {
+  const int64_t needed = xn_turns_room(graph, op, XN_ISA_GENERIC);
+  if (needed <= 0 || room < needed || !table) return needed < 0 ? -1 : 0;
+  return xn::write_turns(op == XN_FORWARD ? forward_rows(*graph) : backward_rows(*graph), table, needed);
 }
 
 int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads, int32_t isa) {

@@ -15,9 +15,10 @@ struct Workspace {
   Segment* next;      // where the next tile comes from
   int64_t* tap_at;
   int32_t* cursors[2];  // where the edges of a stretch begin and end, by block
+  const float* ordered = nullptr;  // the weights by turns, where rows share them
 
   Workspace(Arena& arena, const Apply& a, const Plan& plan)
-      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in),
+      : panel(arena, *a.layout, plan.tile, least(plan.stretch * a.graph.b_in, a.graph.num_in) + plan.shares,
               a.prepare != nullptr),
         windows(a.before ? Windows(arena, *a.before) : Windows()),
         tile(arena.take<float>(plan.tile * plan.batch)),
@@ -27,6 +28,7 @@ struct Workspace {
         cursors{arena.take<int32_t>(a.graph.blocks()), arena.take<int32_t>(a.graph.blocks())} {
     if (!arena.base) return;
     for (int32_t t = 0; t < a.layout->num_taps(); ++t) tap_at[t] = a.layout->tap_at(t, panel.plane_ld);
+    if (plan.shares) zero(panel.own + a.graph.num_in * panel.plane_ld, panel.plane_ld);
   }
 };
 
@@ -142,7 +144,8 @@ struct Destination {
 // `rows` rows from `first` on of blocks [block, block_end), for the stretch of the tile that `work` holds.
 static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, const Destination& to, Ahead& ahead,
                        int32_t stretch, int32_t origin, int32_t first, int32_t rows, int32_t block, int32_t block_end) {
-  const int64_t vectors = ceil_div(to.valid, lanes), chunks = ceil_div(vectors, most_vectors(rows));
+  const int64_t vectors = ceil_div(to.valid, lanes);
+  const int64_t chunks = ceil_div(vectors, plan.shares ? plan.strip : most_vectors(rows));
   const int64_t row = int64_t{block} * a.graph.b_out + first;
   float* buffer = work.tile + (block_end - block > 1 || plan.groups.b_out <= plan.batch ? first * plan.tile : 0);
   Strip strip{&a.graph, first, nullptr, work.panel.channel_ld, a.weight, a.taps, a.layout->num_taps(), a.layout->taps(),
@@ -171,7 +174,10 @@ static void apply_rows(const Apply& a, const Plan& plan, const Workspace& work, 
     strip.out_ld = whole ? a.layout->target.channel : plan.tile;
     strip.residual = whole && to.residual ? to.residual_row(row) + place : nullptr;
     strip.clamped = whole && clamped && last ? &to.finish->act : nullptr;
-    find_strip_kernel(rows, static_cast<int>(size), plan.pointwise, plan.stretches > 1)(strip, block, block_end);
+    if (plan.shares)
+      share_rows(strip, static_cast<int>(size), work.ordered, block, block_end);
+    else
+      find_strip_kernel(rows, static_cast<int>(size), plan.pointwise, plan.stretches > 1)(strip, block, block_end);
     if (to.direct && !whole && last)
       for_rows([&](int32_t r) { to.put_end(buffer + r * plan.tile, row + r, at * lanes, to.valid - at * lanes); });
     if (whole && mapped && last)
@@ -258,18 +264,28 @@ static void apply_tile(const Apply& a, const Plan& plan, const Workspace& work, 
   }
 }
 
+XN_INLINE size_t ordered_bytes(const Apply& a, const Plan& plan) {
+  return plan.shares ? static_cast<size_t>(round_up(int64_t{TurnTable{a.graph.turns}.turns()} * turn_rows * 4, 64)) : 0;
+}
+
 static size_t apply_scratch(const Apply& a) {
   if (a.layout->empty() || a.graph.num_out == 0) return 0;
-  return workspace_bytes(a, Plan(a)) * static_cast<size_t>(a.threads);
+  const Plan plan(a);
+  return ordered_bytes(a, plan) + workspace_bytes(a, plan) * static_cast<size_t>(a.threads);
 }
 
 static void apply(const Apply& a) {
   if (a.layout->empty() || a.graph.num_out == 0) return;
   const Plan plan(a);
   const size_t bytes = workspace_bytes(a, plan);
+  float* ordered = static_cast<float*>(a.scratch);
+  auto order = [&](int thread, int threads) { order_weights({a.graph.turns}, a.weight, ordered, thread, threads); };
+  if (plan.shares) parallel_for_threads(a.threads, order);
+  char* workspaces = static_cast<char*>(a.scratch) + ordered_bytes(a, plan);
   auto body = [&](int thread, int threads) {
-    Arena arena{static_cast<char*>(a.scratch) + bytes * static_cast<size_t>(thread), 0};
+    Arena arena{workspaces + bytes * static_cast<size_t>(thread), 0};
     Workspace work(arena, a, plan);
+    work.ordered = ordered;
     const int64_t total = plan.units * plan.parts;
     int64_t packed = -1;
     for (int64_t u = total * thread / threads; u < total * (thread + 1) / threads; ++u) {

@@ -17,8 +17,12 @@ namespace xn {
 constexpr int64_t few_rows = 4;
 constexpr int64_t most_int = INT32_MAX;
 
-inline Rows forward_rows(const xn_graph& g) { return {g.indptr, g.indices, g.num_in, g.num_out, g.b_out, g.b_in}; }
-inline Rows backward_rows(const xn_graph& g) { return {g.t_indptr, g.t_indices, g.num_out, g.num_in, g.b_in, g.b_out}; }
+inline Rows forward_rows(const xn_graph& g) {
+  return {g.indptr, g.indices, g.num_in, g.num_out, g.b_out, g.b_in, g.turns};
+}
+inline Rows backward_rows(const xn_graph& g) {
+  return {g.t_indptr, g.t_indices, g.num_out, g.num_in, g.b_in, g.b_out, g.t_turns};
+}
 
 inline int64_t num_edges(const xn_graph& g) { return int64_t{g.indptr[g.num_out / g.b_out]} * g.b_out * g.b_in; }
 inline int32_t kernel_taps(const xn_conv& c) { return c.kernel[0] * c.kernel[1] * c.kernel[2]; }

@@ -14,6 +14,7 @@ struct Rows {
   const int32_t* indptr;
   const int32_t* indices;
   int32_t num_in, num_out, b_out, b_in;
+  const int32_t* turns = nullptr;  // see turns.h, or null
 
   int32_t blocks() const { return num_out / b_out; }
   int32_t degree(int32_t i) const { return (indptr[i + 1] - indptr[i]) * b_in; }
@@ -158,6 +159,7 @@ struct Pool {
 
 struct Kernels {
   int lanes;
+  bool shares;  // goes by tables of turns
   size_t (*apply_scratch)(const Apply&);
   void (*apply)(const Apply&);
   // The gradient to the input on the forward graph and its weights: `graph.num_out` channels are read, `num_in` written.

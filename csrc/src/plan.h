@@ -3,6 +3,7 @@
 
 #include "pack.h"
 #include "rows.h"
+#include "share.h"
 
 namespace xn::XN_ISA {
 
@@ -31,6 +32,7 @@ struct Plan {
   int32_t run;      // base edges in a sum, at most
   bool by_feature;  // features lie side by side in the target
   bool pointwise;
+  bool shares;      // rows that stand alone go by the graph's table of turns
   bool streams;     // source and target come from beyond the second-level cache
   bool in_place;    // the source is as good as a panel
 
@@ -45,8 +47,9 @@ struct Plan {
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
     streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
-    in_place = pointwise && !a.prepare && !a.before && reads_in_place(a);
     length = layout.length;
+    shares = can_share(a);
+    in_place = pointwise && !a.prepare && !a.before && !shares && reads_in_place(a);
     strip = shared_rows() ? most_vectors(4) : 1;
     strips = ceil_div(length, strip * lanes);
     tiles = ceil_div(length, least(tile_length(a), strips * strip * lanes));
@@ -63,8 +66,17 @@ struct Plan {
     batch = stretches > 1 ? a.graph.num_out : shared_rows() && tile <= 96 ? 64 : 16;
   }
 
-  // Blocks of rows that 16 registers hold beside three vectors of pixels.
-  bool shared_rows() const { return !wide_registers && groups.widest >= 4; }
+  // Rows that 16 registers hold, four of them, beside three vectors of pixels.
+  bool shared_rows() const { return !wide_registers && (groups.widest >= 4 || shares); }
+
+  // To bring the weights into the order of the turns takes as long as what a few pixels gain; to copy pixels that
+  // could be read in place from memory, as long as what some edges gain.
+  bool can_share(const Apply& a) const {
+    if (wide_registers || !pointwise || a.before || !a.graph.turns || a.graph.num_in >= 1 << 24) return false;
+    const bool far = (a.layout->source.total + a.layout->target.total) * 4 > 4 << 20;
+    const int64_t edges = a.graph.indptr[a.graph.num_out];
+    return length * a.layout->images >= 48 && edges >= int64_t{a.graph.num_out} * (far ? 48 : 24);
+  }
 
   // Where tile t of an image begins. A strip of one vector would cost as much as one of two, so the last few strips
   // share what is missing to a whole number of them.
@@ -133,7 +145,7 @@ struct Plan {
   // those of a stretch of inputs at a time; with few edges, or so many rows that these no longer stay in the cache
   // between two stretches, that costs more than it saves.
   bool is_stretched(const Apply& a) const {
-    if (wide_registers || groups.widest >= 4 || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
+    if (wide_registers || shared_rows() || a.graph.num_in > 1024 || a.graph.num_out > 1024) return false;
     if (!pointwise) return a.graph.num_in > 128;
     const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in;
     return groups.widest == 1 && a.graph.num_in > 256 && edges * 4 >= int64_t{a.graph.blocks()} * a.graph.num_in;
@@ -145,7 +157,8 @@ struct Plan {
 
   // Parts keep blocks whole where the blocks are small.
   int64_t first_group(int64_t part) const {
-    const int64_t unit = groups.b_out <= batch ? groups.per_block : 1;
+    const int64_t unit = shares ? turn_rows : groups.b_out <= batch ? groups.per_block : 1;
+    if (part == parts) return group_count;
     return group_count / unit * part / parts * unit;
   }
 

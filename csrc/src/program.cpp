@@ -126,7 +126,7 @@ bool check_tables(const xn_step& s) {
   if (has_graph(s)) {  // the tables first: other checks count their edges
     if (!s.graph || !xn::check_graph(*s.graph)) return false;
     xn_graph forward = *s.graph;
-    forward.t_indptr = nullptr;
+    forward.t_indptr = nullptr, forward.t_turns = nullptr;
     return xn::check_tables(forward);
   }
   if (s.kind == XN_STEP_COPY && s.index)

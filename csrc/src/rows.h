@@ -128,6 +128,36 @@ XN_INLINE void for_rows(T* p, int64_t ld, F&& use) {
   }
 }
 
+// Adds what the R rows have in `out` (or at first their bias and residual), and stores them; `clamped` by their end.
+template <int R, int P>
+XN_INLINE void end_sum(const Strip& s, float* out, const float* bias, const float* residual, bool fresh, bool clamped,
+                       Vec (&acc)[R][P]) {
+  auto add = [&](const float* from_row) {
+    for_rows<R>(from_row, s.out_ld, [&](const float* p, int r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < P; ++i) acc[r][i] += load(p + i * lanes);
+    });
+  };
+  if (!fresh) add(out);
+  if (fresh && bias)
+    for_rows<R>(bias, 1, [&](const float* p, int r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < P; ++i) acc[r][i] += splat(*p);
+    });
+  if (fresh && residual) add(residual);
+  if (clamped) {
+    const Vec low = splat(s.clamped->low), high = splat(s.clamped->high);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) acc[r][p] = clamp(acc[r][p], low, high);
+  }
+  for_rows<R>(out, s.out_ld, [&](float* p, int r) {
+#pragma GCC unroll 16
+    for (int i = 0; i < P; ++i) store(p + i * lanes, acc[r][i]);
+  });
+}
+
 // Rows first .. first + R of blocks [begin, end). The loop over blocks is in here because rows are short: a call for
 // each would cost as much as a few edges.
 template <int R, int P, bool pointwise, bool stretched>
@@ -156,30 +186,7 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
                                                                     far, far_step)
                    : run_edges<R, P, pointwise, stretched, false>(s, graph.b_in, index, stop, weight, weight_ld, acc,
                                                                   far, far_step);
-      auto add = [&](const float* from_row) {
-        for_rows<R>(from_row, s.out_ld, [&](const float* p, int r) {
-#pragma GCC unroll 16
-          for (int i = 0; i < P; ++i) acc[r][i] += load(p + i * lanes);
-        });
-      };
-      if (!fresh) add(out);
-      if (fresh && bias)
-        for_rows<R>(bias, 1, [&](const float* p, int r) {
-#pragma GCC unroll 16
-          for (int i = 0; i < P; ++i) acc[r][i] += splat(*p);
-        });
-      if (fresh && residual) add(residual);
-      if (s.clamped && index == last) {
-        const Vec low = splat(s.clamped->low), high = splat(s.clamped->high);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-          for (int p = 0; p < P; ++p) acc[r][p] = clamp(acc[r][p], low, high);
-      }
-      for_rows<R>(out, s.out_ld, [&](float* p, int r) {
-#pragma GCC unroll 16
-        for (int i = 0; i < P; ++i) store(p + i * lanes, acc[r][i]);
-      });
+      end_sum<R, P>(s, out, bias, residual, fresh, s.clamped && index == last, acc);
       fresh = false;
     } while (index < last && (!stretched || *index < s.limit));
     if (asks) {

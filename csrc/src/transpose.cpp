@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "call.h"
 #include "parallel.h"
+#include "turns.h"
 
 namespace xn {
 namespace {
@@ -30,7 +32,8 @@ bool check_graph(const xn_graph& g) {
 bool check_tables(const xn_graph& g) {
   const int32_t rows = g.num_out / g.b_out, columns = g.num_in / g.b_in;
   if (!check_csr(g.indptr, g.indices, rows, columns)) return false;
-  if (!g.t_indptr) return true;
+  if (g.turns && !check_turns(forward_rows(g), g.turns)) return false;
+  if (!g.t_indptr) return !g.t_turns;
   if (g.indptr[rows] && (!g.t_indices || !g.t_edges)) return false;
   if (!check_csr(g.t_indptr, g.t_indices, columns, rows) || g.t_indptr[columns] != g.indptr[rows]) return false;
   for (int32_t j = 0; j < columns; ++j)
@@ -38,7 +41,7 @@ bool check_tables(const xn_graph& g) {
       const int32_t i = g.t_indices[k], e = g.t_edges[k];
       if (e < g.indptr[i] || e >= g.indptr[i + 1] || g.indices[e] != j) return false;
     }
-  return true;
+  return !g.t_turns || check_turns(backward_rows(g), g.t_turns);
 }
 
 void transpose_tables(const xn_graph& g, int32_t* t_indptr, int32_t* t_indices, int32_t* t_edges) {

@@ -106,6 +106,18 @@ def test_auto_prefers_the_compiled_kernels_to_dense_ones_where_they_pay() -> Non
     assert "-> masked" in table
 
 
+def test_single_edges_that_share_what_they_read() -> None:
+    """At C = 2 they pay in pointwise layers of enough edges, in inference."""
+    layer = ExpanderConv2d(96, 96, 1, compression=2)
+    large = torch.ones(20, 96, 7, 7)
+    with torch.no_grad():
+        assert not _cpu.why_slow(layer.call(large))
+    assert _cpu.why_slow(layer.call(large)), "training gains less"
+    few_edges = ExpanderConv2d(48, 48, 1, compression=2)
+    with torch.no_grad():
+        assert _cpu.why_slow(few_edges.call(torch.ones(20, 48, 7, 7)))
+
+
 @pytest.mark.usefixtures("no_compiled_kernels")
 def test_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     picky = ops.Backend(

@@ -24,7 +24,15 @@ from xnets.inference._ir import (
     Value,
 )
 from xnets.inference._weights import Weights
-from xnets.ops._cpu_library import ISA, LIBRARY, CConv, CGraph
+from xnets.ops._cpu_library import (
+    FEWEST_TO_SHARE,
+    FORWARD,
+    ISA,
+    LIBRARY,
+    CConv,
+    CGraph,
+    turns,
+)
 from xnets.ops._cpu_program import Act as CAct
 from xnets.ops._cpu_program import CStep, CTensor, Kind
 
@@ -164,6 +172,11 @@ def _product(built: NativeStep, step: Conv | Linear, rows: int) -> None:
     tables = (pattern.indptr.contiguous(), pattern.indices.contiguous())
     built.keep += tables
     graph = CGraph(weights.num_in, weights.num_out, *pattern.block, *(t.data_ptr() for t in tables))
+    positions = _product_of(step.y.shape) // weights.num_out
+    if _product_of(weights.kernel) == 1 and positions >= FEWEST_TO_SHARE:
+        table = turns(graph, FORWARD)
+        built.keep.append(table)
+        graph.turns = None if table is None else table.data_ptr()
     c.graph = built.structure(graph)
     c.channels_in, c.channels_out = weights.num_in, weights.num_out
     c.weight, c.bias = built.tensor(weights.edges), built.tensor(step.bias)

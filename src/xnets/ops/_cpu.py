@@ -17,6 +17,8 @@ from xnets.ops._eager import in_function_transform
 # dense weight: in positions). From the figures in csrc/README.md, over shapes and processors.
 _EDGE_COST = 2.3
 _EDGE_COST_OF_BLOCKS = 1.5
+_EDGE_COST_SHARED = 1.9  # of outputs with single edges that share what they read
+_FEWEST_EDGES_TO_SHARE = 48  # of an output
 _SCATTER_COST = 25
 
 
@@ -42,7 +44,10 @@ def why_slow(call: Call) -> list[str]:
     """Why `masked` would be faster: measured costs of both, in multiplications of dense kernels."""
     pattern = call.pattern
     density = pattern.num_edges * call.groups / (pattern.num_in * pattern.num_out)
-    sparse = density * (_EDGE_COST_OF_BLOCKS if pattern.block[0] >= 4 else _EDGE_COST)
+    edge = _EDGE_COST_OF_BLOCKS if pattern.block[0] >= 4 else _EDGE_COST
+    if _shares(call):
+        edge = _EDGE_COST_SHARED
+    sparse = density * edge
     dense = 1.0
     if not torch.compiler.is_compiling():  # compiled code must serve every batch size
         positions = call.input.numel() // pattern.num_in
@@ -50,6 +55,17 @@ def why_slow(call: Call) -> list[str]:
     if sparse <= dense:
         return []
     return [f"at {density:.0%} of all edges, dense kernels cost {dense / sparse:.2f} of these"]
+
+
+def _shares(call: Call) -> bool:
+    """Whether single edges share what outputs read, in inference: training gains less by it."""
+    pattern = call.pattern
+    if pattern.block != (1, 1) or call.weight[0].numel() != 1 or torch.compiler.is_compiling():
+        return False
+    if pattern.num_edges < _FEWEST_EDGES_TO_SHARE * pattern.num_out:
+        return False
+    trains = call.weight.requires_grad or call.input.requires_grad
+    return not (trains and torch.is_grad_enabled())
 
 
 def run(call: Call) -> Tensor:

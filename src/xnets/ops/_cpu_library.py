@@ -6,6 +6,7 @@ A plain C library: one build serves every Python and torch. ctypes lets go of th
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _DIRECT = 256
 ISA = _DIRECT if os.environ.get("XNETS_WINOGRAD") == "0" else 0
 _MOST_PLANS = 64
 _MOST_SCRATCH = 64 << 20
+FEWEST_TO_SHARE = 48  # positions: the library asks for as many
 
 
 class CGraph(ctypes.Structure):
@@ -33,7 +35,10 @@ class CGraph(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("num_in", "num_out", "b_out", "b_in")),
         *(
             (name, ctypes.c_void_p)
-            for name in ("indptr", "indices", "t_indptr", "t_indices", "t_edges")
+            for name in (
+                *("indptr", "indices", "t_indptr", "t_indices", "t_edges"),
+                *("turns", "t_turns"),
+            )
         ),
     )
 
@@ -87,6 +92,8 @@ def _declare(library: ctypes.CDLL) -> None:
     library.xn_openmp_path.restype = ctypes.c_char_p
     library.xn_check_graph.argtypes = [pointer]
     library.xn_transpose.argtypes = [pointer] * 4
+    library.xn_turns_room.argtypes, library.xn_turns_room.restype = [pointer, i32, i32], i64
+    library.xn_turns.argtypes, library.xn_turns.restype = [pointer, i32, pointer, i64], i64
     library.xn_conv_scratch.argtypes = [pointer, pointer, i32, i32, i32]
     library.xn_linear_scratch.argtypes = [pointer, i64, i32, i32, i32]
     library.xn_conv_scratch.restype = library.xn_linear_scratch.restype = i64
@@ -106,6 +113,21 @@ def _declare(library: ctypes.CDLL) -> None:
 LIBRARY, WHY_NO_LIBRARY = load_library()
 
 
+def turns(graph: CGraph, op: int) -> Tensor | None:
+    """The table by which single rows share what they read, or None where it would gain nothing.
+
+    `op` is FORWARD, or GRAD_INPUT for a graph that has its transposed tables.
+    """
+    pointer = ctypes.addressof(graph)
+    room = LIBRARY.xn_turns_room(pointer, op, 0)  # type: ignore[union-attr]
+    _must(1 if room < 0 else 0)
+    if room == 0:
+        return None
+    table = torch.empty(room, dtype=torch.int32)
+    size = LIBRARY.xn_turns(pointer, op, table.data_ptr(), room)  # type: ignore[union-attr]
+    return table[:size].clone() if size else None
+
+
 class Graph:
     """A graph as the library wants it, its transposed tables, and the plans of recent calls.
 
@@ -120,6 +142,8 @@ class Graph:
         self.c = CGraph(num_in, num_out, b_out, b_in, indptr.data_ptr(), indices.data_ptr())
         self.pointer = ctypes.addressof(self.c)
         self._transposed: list[Tensor] = []
+        self._turns: dict[int, Tensor | None] = {}
+        self._lock = threading.Lock()
         self._plans: dict[object, Plan] = {}
         _must(LIBRARY.xn_check_graph(self.pointer))  # type: ignore[union-attr]
 
@@ -133,6 +157,18 @@ class Graph:
         _must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
         self.c.t_indptr, self.c.t_indices, self.c.t_edges = addresses
         self._transposed = tables
+
+    def share(self, op: int) -> None:
+        """Find once how rows share what they read, which 1x1 and linear layers go by."""
+        if op in self._turns:
+            return
+        with self._lock:  # a table that another thread's call may read must stay
+            if op in self._turns:
+                return
+            table = turns(self.c, op)
+            if table is not None:
+                setattr(self.c, "turns" if op == FORWARD else "t_turns", table.data_ptr())
+            self._turns[op] = table
 
     def plan(self, x: Tensor, kernel: torch.Size, *steps: list[int]) -> Plan:
         """What calls with these shapes have in common."""
@@ -167,11 +203,15 @@ class Plan:
             self._shape = ctypes.addressof(self._conv)
         self._functions = [getattr(LIBRARY, f"xn_{self._kind}_{step}") for step in _STEPS]
         self._scratch: list[int | None] = [None] * 3
+        positions = math.prod((shape[0], *shape[2:]))
+        self._may_share = math.prod(kernel) == 1 and positions >= FEWEST_TO_SHARE
 
     def run(self, op: int, *tensors: Tensor | None) -> None:
         """Run one function on contiguous tensors; the last is the result."""
         size = self._scratch[op]
         if size is None:
+            if self._may_share and op != GRAD_WEIGHT:
+                self.graph.share(op)
             measure = getattr(LIBRARY, f"xn_{self._kind}_scratch")
             size = measure(self.graph.pointer, self._shape, op, self.threads, ISA)
             _must(1 if size < 0 else 0)
