@@ -44,17 +44,18 @@ struct Ahead {
   const float* source;
   const Segment* segments;
   int64_t count, channel;
+  int64_t between;        // source numbers from pixel to pixel
   Requests requests{};  // instead, edge by edge
 
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
-      : a(apply), segments(work.next), count(0), channel(0) {
-    if (!plan.streams || plan.by_feature || a.before || unit >= plan.units || a.layout->source_step[2] != 1) return;
+      : a(apply), segments(work.next), count(0), channel(0), between(apply.layout->source_step[2]) {
+    if (!plan.streams || plan.by_feature || a.before || unit >= plan.units || a.layout->source_step[2] > 2) return;
     if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     const int64_t tile = unit % plan.tiles, pixels = plan.length_of(tile);
     count = a.layout->pack_segments(0, plan.begin(tile), pixels, work.next);
     // One strip, so that a channel is two or three lines; and reading is most of the traffic.
-    const bool lines = plan.pointwise && plan.shared_rows() && pixels <= plan.strip * lanes && count == 2;
+    const bool lines = plan.pointwise && between == 1 && plan.shared_rows() && pixels <= plan.strip * lanes && count == 2;
     if (lines && a.graph.b_in == 1 && a.graph.num_in >= a.graph.num_out) {
       requests = {source + segments[1].far, a.layout->source.channel, a.graph.num_in};
       count = 0;
@@ -66,7 +67,8 @@ struct Ahead {
     if (!count) return;
     for (const int64_t until = done * a.graph.num_in / all; channel < until; ++channel)
       for (int64_t s = 0; s < count; ++s)
-        prefetch<0>(source + channel * a.layout->source.channel + segments[s].far, segments[s].length);
+        prefetch<0>(source + channel * a.layout->source.channel + segments[s].far,
+                    segments[s].length * between);
   }
 };
 
