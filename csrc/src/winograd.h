@@ -185,16 +185,18 @@ struct WinoUnit {
   }
 };
 
-// Whether that is faster than the definition's own way. In cycles, by vectors: measured rates of multiplications, where
-// several rows share what they read and where they do not; transforms, and the traffic of the points, of a channel's tiles; weights.
+// Whether that is faster than the definition's own way: cycles, from measured rates of multiplications, where several
+// rows share what they read and where they do not; of the transforms of a channel, with the way of the points through
+// the cache; and of weights that no cache close by holds.
 XN_INLINE bool winograd_pays(const Winograd& a, const WinoPlan& plan) {
   const bool lone = a.graph.b_out < 4;
   const double edges = double(a.graph.indptr[a.graph.blocks()]) * a.graph.b_out * a.graph.b_in;
-  const double pixels = double(a.images) * a.out_height * a.out_width / lanes, tiles = double(plan.tiles) / lanes;
-  const double direct = edges * 9 * pixels / (lone ? 0.75 : 1.3);
-  const double products = edges * 16 * tiles / (lone ? 1.2 : 1.6);
-  const double transforms = tiles * (plan.channels_in + plan.channels_out) * 75;
-  return products + transforms + (a.made ? 0.0 : edges / lanes * 80) < direct;
+  const double pixels = double(ceil_div(a.images * a.out_height * a.out_width, lanes)), tiles = double(plan.vectors);
+  auto fetch = [](double bytes) { return bytes > 256 << 10 ? bytes / 4.2 : 0.0; };
+  const double direct = edges * 9 * pixels / (lone ? 0.62 : 1.08) + fetch(edges * 36);
+  const double products = edges * 16 * tiles / (lone ? 0.95 : 1.1) + fetch(edges * 64);
+  const double weights = a.made ? 0 : edges / lanes * 80 + fetch(edges * 64);
+  return products + tiles * (plan.channels_in + plan.channels_out) * 150 + weights < direct;
 }
 
 // Zero where another way serves better.
