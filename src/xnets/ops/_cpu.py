@@ -60,7 +60,8 @@ def why_slow(call: Call) -> list[str]:
 def _shares(call: Call) -> bool:
     """Whether single edges share what outputs read, in inference: training gains less by it."""
     pattern = call.pattern
-    if pattern.block != (1, 1) or call.weight.shape[1:].numel() != 1 or torch.compiler.is_compiling():
+    pointwise = call.weight.shape[1:].numel() == 1
+    if pattern.block != (1, 1) or not pointwise or torch.compiler.is_compiling():
         return False
     if pattern.num_edges < _FEWEST_EDGES_TO_SHARE * pattern.num_out:
         return False
