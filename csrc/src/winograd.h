@@ -12,16 +12,16 @@ namespace xn::XN_ISA {
 // How a call is cut up: units of tiles, which lie in one order through all images, and parts of the rows of each.
 struct WinoPlan {
   int64_t tile_rows, tile_columns, tiles;  // of an image; of all
-  int64_t strips, vectors;                 // of at most 3 vectors of tiles
+  int64_t strip;                           // vectors of tiles, at most, that the rows of a group take at once
+  int64_t strips, vectors;
   int64_t units, parts, most_tiles;        // most_tiles: in a unit, in whole vectors
   int32_t channels_in, channels_out, batch;  // batch: rows whose points are held at once
   int32_t run;
 
-  static constexpr int strip = most_vectors(4);
-
   explicit WinoPlan(const Winograd& a) {
     tile_rows = ceil_div(a.out_height, 2), tile_columns = ceil_div(a.out_width, 2);
     tiles = a.images * tile_rows * tile_columns;
+    strip = a.scatter ? scatter_vectors : most_vectors(most(Plan::widest_group(a.graph), 4));
     vectors = ceil_div(tiles, lanes), strips = ceil_div(vectors, strip);
     channels_in = a.scatter ? a.graph.num_out : a.graph.num_in;
     channels_out = a.scatter ? a.graph.num_in : a.graph.num_out;
