@@ -7,6 +7,8 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -350,3 +352,32 @@ def test_scratch_is_kept_by_each_thread_and_given_back():
     assert _cpu_library._scratch(10).data_ptr() == large.data_ptr() != huge.data_ptr()
     _cpu_library.release_scratch()
     assert _cpu_library._HELD.memory is None
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_scratch_too_large_to_keep_lives_until_the_call_returns(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What is freed at this size is unmapped, or another tensor's."""
+    layer, x = build(name)
+    made, alive = [], []
+
+    def make(size: int) -> Tensor:
+        made.append(weakref.ref(memory := torch.empty(size, dtype=torch.uint8)))
+        return memory
+
+    def watched(function: Callable[..., int]) -> Callable[..., int]:
+        def call(*arguments: object) -> int:
+            alive.append(made[-1]() is not None)
+            return function(*arguments) if alive[-1] else 1  # an error
+
+        return call
+
+    monkeypatch.setattr(_cpu_library, "_scratch", make)
+    for step in _cpu_library._STEPS:
+        full_name = f"xn_{name}_{step}"
+        function = getattr(_cpu_library.LIBRARY, full_name)
+        monkeypatch.setattr(_cpu_library.LIBRARY, full_name, watched(function))
+    layer(x.requires_grad_()).sum().backward()
+    assert alive == [True] * 3
+    assert not any(memory() for memory in made)

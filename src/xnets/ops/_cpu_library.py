@@ -216,7 +216,8 @@ class Plan:
             size = measure(self.graph.pointer, self._shape, op, self.threads, ISA)
             _must(1 if size < 0 else 0)
             self._scratch[op] = size
-        addresses = [None if t is None else t.data_ptr() for t in (*tensors, _scratch(size))]
+        arrays = (*tensors, _scratch(size))  # held until the call returns: a large one is not kept
+        addresses = [None if t is None else t.data_ptr() for t in arrays]
         function = self._functions[op]
         _must(function(self.graph.pointer, self._shape, *addresses, self.threads, ISA))
 
