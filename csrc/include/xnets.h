@@ -54,7 +54,7 @@ enum { /* instruction sets */
 /* Added to the instruction set of a call. 3x3 convolutions of stride 1 without dilation, and the gradients to their inputs,
  * go by Winograd's algorithm F(2x2, 3x3) where that is faster: less than half of the multiplications, rounding errors
  * about those of dense layers, but of an infinity may come NaN. XN_DIRECT: never, every sum is as the definition has it.
- * XN_WINOGRAD: always.
+ * XN_WINOGRAD: wherever it can, depthwise layers excepted, which have kernels of their own. Of both, XN_DIRECT counts.
  */
 enum { XN_DIRECT = 256, XN_WINOGRAD = 512 };
 
@@ -83,7 +83,7 @@ XN_API int32_t xn_transpose(const xn_graph* graph, int32_t* t_indptr, int32_t* t
 /* A table with which rows that stand alone share what they read, for 1x1 convolutions and linear layers: optional, and
  * the same for every call. `op` is XN_FORWARD or XN_GRAD_INPUT, which needs the transposed tables. xn_turns_room says
  * how many numbers xn_turns may write, and xn_turns how many of them are the table, which may be moved; 0 where there
- * is nothing to gain (do not use it then), -1 if the arguments are wrong.
+ * is nothing to gain (do not use it then), -1 if the arguments are wrong or there is too little room.
  */
 XN_API int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa);
 XN_API int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64_t room);
@@ -94,8 +94,9 @@ XN_API int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64
 XN_API int32_t xn_check_graph(const xn_graph* graph);
 
 /* Bytes of scratch (any alignment) that the call of kind `op` with the same arguments needs, or -1 if
- * the arguments are wrong. The kernels allocate nothing besides, except tables of a few kilobytes for
- * the layout of the taps.
+ * the arguments are wrong. The graph's `turns` and `t_turns` are arguments, too: with them a call may need more.
+ * The kernels allocate nothing besides, except tables of some 20 bytes a tap for the layout of the kernel, which
+ * has at most 2^20 taps.
  */
 XN_API int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, int32_t num_threads,
                                int32_t isa);
@@ -196,8 +197,8 @@ typedef struct xn_step {
   const float* before_weight;        /* (num_in, kh, kw) */
 } xn_step;
 
-/* Check everything about the steps that does not lie in numbers behind `weight`, `bias`, `scale`, `shift` and
- * `before_weight`: sizes, pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which
+/* Check everything about the steps that does not lie in numbers behind `weight`, `winograd`, `bias`, `scale`, `shift`
+ * and `before_weight`: sizes, pointers, the graphs' tables, overlaps, and that every access lies inside its slot, of which
  * there are `num_slots` with `slot_sizes` floats. Once for each list of steps: xn_program_run trusts them.
  */
 XN_API int32_t xn_program_check(const xn_step* steps, int32_t num_steps, const int64_t* slot_sizes, int32_t num_slots);

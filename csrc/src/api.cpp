@@ -56,6 +56,25 @@ struct WinogradBackward {
   }
 };
 
+// An array without numbers may be NULL.
+struct Array {
+  const void* first;
+  bool has_numbers;
+};
+
+bool all_there(std::initializer_list<Array> arrays) {
+  return std::all_of(arrays.begin(), arrays.end(), [](const Array& a) { return a.first || !a.has_numbers; });
+}
+
+Array input_array(const void* first, const xn_conv& c, const xn_graph& g) {
+  return {first, c.batch > 0 && g.num_in > 0 && c.input[0] > 0 && c.input[1] > 0 && c.input[2] > 0};
+}
+Array output_array(const void* first, const xn_conv& c, const xn_graph& g) {
+  const xn::Int3 size = xn::output_size(c);
+  return {first, c.batch > 0 && g.num_out > 0 && size[0] > 0 && size[1] > 0 && size[2] > 0};
+}
+Array weight_array(const void* first, const xn_graph& g) { return {first, num_edges(g) > 0}; }
+
 }  // namespace
 
 extern "C" {
@@ -80,13 +99,14 @@ int32_t xn_conv_is_winograd(const xn_graph* graph, const xn_conv* conv, int32_t 
   const Call call(graph, nullptr, num_threads, isa);
   if (call.status({conv}) || !check_conv(*conv, *graph) || op < XN_FORWARD || op > XN_GRAD_WEIGHT) return -1;
   if (op == XN_GRAD_WEIGHT) return 0;
-  if (op == XN_FORWARD) return call.winograd_bytes(*conv, Way::forward) > 0;
+  if (op == XN_FORWARD) return !is_depthwise(*graph, *conv) && call.winograd_bytes(*conv, Way::forward) > 0;
   return call.has_transpose() ? WinogradBackward(call, *conv).bytes > 0 : -1;
 }
 
 int64_t xn_winograd_size(const xn_graph* graph, const xn_conv* conv, int32_t isa) {
   const Call call(graph, nullptr, 1, isa);
   if (call.status({conv}) || !check_conv(*conv, *graph)) return -1;
+  if (is_depthwise(*graph, *conv)) return 0;
   static const float made = 0;  // an address, as of weights that exist
   return call.winograd_bytes(*conv, Way::forward, &made) ? xn::winograd_size(*graph) : 0;
 }
@@ -101,14 +121,16 @@ int32_t xn_winograd_weight(const xn_graph* graph, const float* weight, float* to
 
 int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa) {
   const Call call(graph, nullptr, 1, isa);
-  if (call.status({}) || (op == XN_GRAD_INPUT && !call.has_transpose())) return -1;
-  if (!call.kernels->shares || (op != XN_FORWARD && op != XN_GRAD_INPUT)) return 0;
+  if (call.status({}) || (op != XN_FORWARD && op != XN_GRAD_INPUT)) return -1;
+  if (op == XN_GRAD_INPUT && !call.has_transpose()) return -1;
+  if (!call.kernels->shares) return 0;
   return xn::turn_table_room(op == XN_FORWARD ? forward_rows(*graph) : backward_rows(*graph));
 }
 
 int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64_t room) {
   const int64_t needed = xn_turns_room(graph, op, XN_ISA_GENERIC);
-  if (needed <= 0 || room < needed || !table) return needed < 0 ? -1 : 0;
+  if (needed <= 0) return needed;
+  if (room < needed || !table) return -1;
   return xn::write_turns(op == XN_FORWARD ? forward_rows(*graph) : backward_rows(*graph), table, needed);
 }
 
@@ -147,6 +169,8 @@ int32_t xn_conv_forward(const xn_graph* graph, const xn_conv* conv, const float*
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph)) return XN_BAD_ARGUMENT;
+  if (!all_there({input_array(x, *conv, *graph), weight_array(weight, *graph), output_array(y, *conv, *graph)}))
+    return XN_BAD_ARGUMENT;
   if (is_depthwise(*graph, *conv)) {
     Depthwise depthwise = call.depthwise(*conv);
     depthwise.weight = weight, depthwise.bias = bias, depthwise.x = x, depthwise.y = y;
@@ -172,6 +196,8 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph) || !call.has_transpose()) return XN_BAD_ARGUMENT;
+  if (!all_there({output_array(grad_y, *conv, *graph), weight_array(weight, *graph), input_array(grad_x, *conv, *graph)}))
+    return XN_BAD_ARGUMENT;
   const int32_t taps = kernel_taps(*conv);
   if (const WinogradBackward backward(call, *conv); backward.bytes) {
     Winograd winograd = call.winograd(*conv, backward.way);
@@ -208,6 +234,8 @@ int32_t xn_conv_grad_weight(const xn_graph* graph, const xn_conv* conv, const fl
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({conv, scratch})) return bad;
   if (!check_conv(*conv, *graph)) return XN_BAD_ARGUMENT;
+  if (!all_there({input_array(x, *conv, *graph), output_array(grad_y, *conv, *graph), weight_array(grad_weight, *graph)}))
+    return XN_BAD_ARGUMENT;
   const Layout layout = conv_layout(call, *conv);
   Dots dots = call.dots(layout, kernel_taps(*conv));
   dots.x = x, dots.grad_y = grad_y, dots.grad_weight = grad_weight;
@@ -242,6 +270,8 @@ int32_t xn_linear_forward(const xn_graph* graph, int64_t rows, const float* x, c
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({scratch})) return bad;
   if (!check_rows(rows)) return XN_BAD_ARGUMENT;
+  if (!all_there({{x, rows && graph->num_in}, weight_array(weight, *graph), {y, rows && graph->num_out}}))
+    return XN_BAD_ARGUMENT;
   if (rows <= few_rows) {
     Few few = call.few(rows);
     few.weight = weight, few.bias = bias, few.x = x, few.result = y;
@@ -261,6 +291,8 @@ int32_t xn_linear_grad_input(const xn_graph* graph, int64_t rows, const float* g
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({scratch})) return bad;
   if (!check_rows(rows) || !call.has_transpose()) return XN_BAD_ARGUMENT;
+  if (!all_there({{grad_y, rows && graph->num_out}, weight_array(weight, *graph), {grad_x, rows && graph->num_in}}))
+    return XN_BAD_ARGUMENT;
   if (rows <= few_rows) {
     Few few = call.few(rows);
     few.weight = weight, few.grad_y = grad_y, few.result = grad_x;
@@ -287,6 +319,8 @@ int32_t xn_linear_grad_weight(const xn_graph* graph, int64_t rows, const float* 
   const Call call(graph, scratch, num_threads, isa);
   if (const int32_t bad = call.status({scratch})) return bad;
   if (!check_rows(rows)) return XN_BAD_ARGUMENT;
+  if (!all_there({{x, rows && graph->num_in}, {grad_y, rows && graph->num_out}, weight_array(grad_weight, *graph)}))
+    return XN_BAD_ARGUMENT;
   if (rows <= few_rows) {
     Few few = call.few(rows);
     few.x = x, few.grad_y = grad_y, few.result = grad_weight;

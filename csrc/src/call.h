@@ -15,7 +15,7 @@ namespace xn {
 
 // Up to so many rows of features each weight is used as it is read.
 constexpr int64_t few_rows = 4;
-constexpr int64_t most_int = INT32_MAX;
+constexpr int64_t most_int = INT32_MAX, most_taps = 1 << 20;
 
 inline Rows forward_rows(const xn_graph& g) {
   return {g.indptr, g.indices, g.num_in, g.num_out, g.b_out, g.b_in, g.turns};
@@ -35,7 +35,7 @@ inline bool check_geometry(const xn_conv& c) {
     const int64_t reach = int64_t{c.dilation[a]} * (c.kernel[a] - 1) + 1;
     const int64_t extent = int64_t{c.input[a]} + 2 * int64_t{c.padding[a]} + reach + 16;
     input *= std::max(c.input[a], 1), kernel *= c.kernel[a], padded *= extent, stride *= c.stride[a];
-    if (input > most_int || kernel > most_int || padded > most_int || stride > most_int) return false;
+    if (input > most_int || kernel > most_taps || padded > most_int || stride > most_int) return false;
   }
   return true;
 }
@@ -51,12 +51,13 @@ inline Columns columns_for(const Rows& rows) { return rows.b_out % 2 ? Columns::
 
 // Whether the kernels that take an input for each output know its windows.
 inline bool has_windows(const xn_conv& c) {
-  const bool flat = c.input[0] == 1 && c.kernel[0] == 1 && c.stride[0] == 1 && c.padding[0] == 0;
+  const bool pixels = c.input[1] > 0 && c.input[2] > 0;
+  const bool flat = pixels && c.input[0] == 1 && c.kernel[0] == 1 && c.stride[0] == 1 && c.padding[0] == 0;
   const bool square = c.kernel[1] == c.kernel[2] && c.stride[1] == c.stride[2] && c.padding[1] == c.padding[2];
   const bool known = (c.kernel[2] == 3 || c.kernel[2] == 5) && c.stride[2] <= 2 && c.padding[2] <= c.kernel[2];
   if (!flat || !square || !known || c.dilation[1] != 1 || c.dilation[2] != 1) return false;
   const Int3 size = output_size(c);
-  return c.batch > 0 && size[1] > 0 && size[2] > 0;
+  return size[1] > 0 && size[2] > 0;
 }
 
 // Whether a convolution is one for those kernels.

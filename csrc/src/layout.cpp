@@ -37,7 +37,7 @@ int64_t aligned_pitch(int64_t width) {
 void join_images(Layout& layout, const Int3& kernel, int64_t padding) {
   const bool flat_depth = kernel[0] == 1 && layout.source.extent[0] == 1 && layout.out[0] == 1 &&
                           layout.source_step[0] == 1 && layout.target_step[0] == 1;
-  if (layout.images < 2 || !flat_depth) return;
+  if (layout.images < 2 || !flat_depth || layout.empty()) return;
   const int64_t flat = layout.pitch[1] * layout.out[1], alone = (flat + 15) / 16 * 16;
   const int64_t span = layout.pitch[0] / layout.pitch[1] - layout.out[1];
   const int64_t shared = std::max<int64_t>(0, std::min(padding, span));
@@ -195,7 +195,7 @@ int64_t Layout::tap_at(int32_t t, int64_t plane_ld) const { return tap_plane[t] 
 bool Layout::empty() const { return images == 0 || out[0] == 0 || out[1] == 0 || out[2] == 0; }
 bool Layout::pointwise() const { return tap.size() == 1 && tap[0] == 0 && planes.size() == 1 && halo == 0; }
 bool Layout::same_as_source() const {
-  return pointwise() && planes[0].first == Int3{} && source_step == Int3{1, 1, 1} && out == source.extent &&
+  return !by_feature && pointwise() && planes[0].first == Int3{} && source_step == Int3{1, 1, 1} && out == source.extent &&
          out[0] == 1 && source.stride[2] == 1 && (out[1] == 1 || pitch[1] == source.stride[1]);
 }
 int64_t Layout::most_segments(int64_t count) const { return count / pitch[1] + 3; }
@@ -229,7 +229,9 @@ int64_t Layout::store_segments(int64_t begin, int64_t count, Segment* to) const 
   const int64_t rows = pitch[0] / pitch[1];
   int64_t n = 0;
   const bool same_rows = target_step[2] == 1 && target_step[1] == 1 && pitch[1] == out[2] && out[2] == target.extent[2];
-  const bool same_planes = out[0] == 1 || (target_step[0] == 1 && pitch[0] == target.stride[0]);
+  // Images that were joined have gaps between them, which must not pass for their distance in the target.
+  const bool whole_planes = pitch[0] == pitch[1] * out[1] && pitch[0] == target.stride[0];
+  const bool same_planes = out[0] == 1 || (target_step[0] == 1 && whole_planes);
   if (same_rows && same_planes) {  // the flat axis is the target's own order
     to[n++] = {begin + target_origin[0] * target.stride[0], 0, static_cast<int32_t>(end - begin), 0};
     return n;

@@ -7,9 +7,7 @@ namespace xn::XN_ISA {
 
 // Numbers 0, 2, 4 and so on of two vectors.
 XN_INLINE Vec load_even(const float* from) {
-  Mask even;
-  for (int i = 0; i < lanes; ++i) even[i] = 2 * i;
-  return __builtin_shuffle(load(from), load(from + lanes), even);
+  return every_other<0>(load(from), load(from + lanes));
 }
 
 // Every other number, up to the last one that is asked for.

@@ -21,11 +21,7 @@ struct Sum {
 // Lanes 0, step, 2 * step ... from p on. Reads up to 2 * lanes numbers at a step of 2.
 XN_INLINE Vec load_spread(const float* p, int64_t step) {
   if (step == 1) return load(p);
-  if (step == 2) {
-    Mask even;
-    for (int i = 0; i < lanes; ++i) even[i] = 2 * i;
-    return __builtin_shuffle(load(p), load(p + lanes), even);
-  }
+  if (step == 2) return every_other<0>(load(p), load(p + lanes));
   Vec v;
   for (int i = 0; i < lanes; ++i) v[i] = p[i * step];
   return v;

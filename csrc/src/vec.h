@@ -54,23 +54,23 @@ XN_INLINE Vec interleave(Vec a, Vec b) {
   return __builtin_shuffle(a, b, mask);
 }
 
-// Lane i of the result is the sum of the lanes of v[i]. Overwrites v.
-template <int group = 1>
-XN_INLINE Vec sum_each(Vec* v) {
-  if constexpr (group == lanes) {
-    return v[0];
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < lanes / group / 2; ++i)
-      v[i] = interleave<group, 0>(v[2 * i], v[2 * i + 1]) + interleave<group, 1>(v[2 * i], v[2 * i + 1]);
-    return sum_each<group * 2>(v);
-  }
-}
-
 XN_INLINE float sum(Vec v) {
   float total = 0;
   for (int i = 0; i < lanes; ++i) total += v[i];
   return total;
+}
+
+// Numbers 0, 2, 4 .. or 1, 3, 5 .. of the two vectors one after another: picked within 128 bits, then pairs are moved.
+template <int odd>
+XN_INLINE Vec every_other(Vec a, Vec b) {
+  Mask pick, move;
+  for (int i = 0; i < lanes; ++i) {
+    pick[i] = i / 4 * 4 + (i & 1) * 2 + odd + (i & 2 ? lanes : 0);
+    const int pair = i / 2, pairs = lanes / 2;
+    move[i] = (pair < pairs / 2 ? 4 * pair : 4 * (pair - pairs / 2) + 2) + (i & 1);
+  }
+  const Vec picked = __builtin_shuffle(a, b, pick);
+  return lanes == 4 ? picked : __builtin_shuffle(picked, move);
 }
 
 // Transposes lanes x lanes numbers, row i in v[i].

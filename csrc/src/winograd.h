@@ -15,7 +15,7 @@ struct WinoPlan {
   int64_t strip;                           // vectors of tiles, at most, that the rows of a group take at once
   int64_t strips, vectors;
   int64_t units, parts, most_tiles;        // most_tiles: in a unit, in whole vectors
-  int32_t channels_in, channels_out, batch;  // batch: rows whose points are held at once
+  int32_t channels_in, channels_out;
   int32_t run;
 
   explicit WinoPlan(const Winograd& a) {
@@ -31,9 +31,6 @@ struct WinoPlan {
     if (units < a.threads) units = least(strips, int64_t{a.threads});
     most_tiles = ceil_div(strips, units) * strip * lanes;
     parts = a.scatter ? 1 : Plan::parts_per_tile(units, a.threads);
-    // All rows take their turn while one point's channels stay in the first-level cache, which costs more traffic of
-    // sums and is still much faster than to have the channels of all points pass by for a few rows at a time.
-    batch = channels_out;
     run = run_length(a.graph, 1);
   }
 
@@ -58,7 +55,7 @@ struct WinoWorkspace {
     input.zeros = zeros;
     panel_ld = round_up(plan.channels_in * plan.most_tiles + lanes, 16);
     panel = arena.take<float>(wino_points * panel_ld);
-    points = arena.take<float>(wino_points * plan.most_tiles * plan.batch);
+    points = arena.take<float>(wino_points * plan.most_tiles * plan.channels_out);
     lines = arena.take<float>(4 * plan.most_tiles);
     runs = arena.take<TileRun>(plan.most_tiles);
     if (!arena.base) return;
@@ -123,7 +120,9 @@ struct WinoUnit {
     }
   }
 
-  // The points of blocks [block, end).
+  // The points of blocks [block, end). All rows take their turn while one point's channels stay in the first-level cache,
+  // which costs more traffic of sums and is still much faster than to have the channels of all points pass by for a few
+  // rows at a time.
   void multiply(int32_t block, int32_t end) const {
     const Groups groups(a.graph.b_out, Plan::widest_group(a.graph));
     const int64_t ld = plan.most_tiles;
@@ -199,12 +198,17 @@ XN_INLINE bool winograd_pays(const Winograd& a, const WinoPlan& plan) {
   return products + tiles * (plan.channels_in + plan.channels_out) * 150 + weights < direct;
 }
 
+constexpr int most_scattered = 64;  // additions to a point, on average
+
 // Zero where another way serves better.
 static size_t winograd_scratch(const Winograd& a) {
   if (a.images * a.out_height * a.out_width == 0 || a.height * a.width == 0 || a.graph.num_out == 0) return 0;
   if (a.scatter && (a.graph.b_out % scatter_rows || a.graph.b_in >= 4)) return 0;
   const WinoPlan plan(a);
-  if (a.scatter && plan.units < a.threads) return 0;
+  // What is scattered is one long sum, whose rounding error would grow with its length.
+  const int64_t targets = a.graph.num_in / a.graph.b_in;
+  const int64_t additions = int64_t{a.graph.indptr[a.graph.blocks()]} * (a.graph.b_out / scatter_rows);
+  if (a.scatter && (plan.units < a.threads || additions > targets * most_scattered)) return 0;
   return a.forced || winograd_pays(a, plan) ? wino_workspace_bytes(a, plan) * static_cast<size_t>(a.threads) : 0;
 }
 
@@ -217,6 +221,11 @@ static void winograd(const Winograd& a) {
     const int64_t total = plan.units * plan.parts;
     int64_t read = -1;
     for (int64_t u = total * thread / threads; u < total * (thread + 1) / threads; ++u) {
+      const int64_t part = u % plan.parts;
+      const int32_t b_out = a.graph.b_out, blocks = a.graph.blocks();
+      const int32_t block = static_cast<int32_t>(blocks * part / plan.parts);
+      const int32_t end = static_cast<int32_t>(blocks * (part + 1) / plan.parts);
+      if (block == end) continue;
       const WinoUnit unit(a, plan, work, u / plan.parts);
       if (u / plan.parts != read) unit.read();
       read = u / plan.parts;
@@ -226,15 +235,9 @@ static void winograd(const Winograd& a) {
           unit.write(work.points + c * plan.most_tiles, plan.channels_out * plan.most_tiles, c);
         continue;
       }
-      const int64_t part = u % plan.parts;
-      const int32_t b_out = a.graph.b_out, end = static_cast<int32_t>(a.graph.blocks() * (part + 1) / plan.parts);
-      for (int32_t block = static_cast<int32_t>(a.graph.blocks() * part / plan.parts); block < end;) {
-        const int32_t until = least(block + most(plan.batch / b_out, 1), end);
-        unit.multiply(block, until);
-        for (int32_t r = 0; r < (until - block) * b_out; ++r)
-          unit.write(work.points + r * wino_points * plan.most_tiles, plan.most_tiles, block * b_out + r);
-        block = until;
-      }
+      unit.multiply(block, end);
+      for (int32_t r = 0; r < (end - block) * b_out; ++r)
+        unit.write(work.points + r * wino_points * plan.most_tiles, plan.most_tiles, block * b_out + r);
     }
   };
   parallel_for_threads(a.threads, body);

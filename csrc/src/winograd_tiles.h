@@ -8,19 +8,6 @@ namespace xn::XN_ISA {
 
 constexpr int wino_points = 16;  // products of a tile, 4 * row + column
 
-// Numbers 0, 2, 4 .. or 1, 3, 5 .. of the two vectors one after another: picked within 128 bits, then pairs are moved.
-template <int odd>
-XN_INLINE Vec every_other(Vec a, Vec b) {
-  Mask pick, move;
-  for (int i = 0; i < lanes; ++i) {
-    pick[i] = i / 4 * 4 + (i & 1) * 2 + odd + (i & 2 ? lanes : 0);
-    const int pair = i / 2, pairs = lanes / 2;
-    move[i] = (pair < pairs / 2 ? 4 * pair : 4 * (pair - pairs / 2) + 2) + (i & 1);
-  }
-  const Vec picked = __builtin_shuffle(a, b, pick);
-  return lanes == 4 ? picked : __builtin_shuffle(picked, move);
-}
-
 // The first or second half of a[0], b[0], a[1], b[1] ..
 XN_INLINE void zip(Vec a, Vec b, Vec& first, Vec& second) {
   Mask low, high, left, right;
@@ -76,7 +63,6 @@ static void wino_weights(const float* weight, int64_t begin, int64_t end, bool f
       for (int i = 0; i < lanes; ++i) g[flip ? 0 : 8][i] = weight[(e + i) * 9 + 8];
     transform(g, [&](int point, Vec v) { store(to + point * ld + e, v); });
   }
-  if (e == end) return;
   for (; e < end; ++e) {
     Vec g[9];
     for (int t = 0; t < 9; ++t) g[flip ? 8 - t : t] = splat(weight[e * 9 + t]);

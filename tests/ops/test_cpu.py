@@ -381,3 +381,25 @@ def test_scratch_too_large_to_keep_lives_until_the_call_returns(
     layer(x.requires_grad_()).sum().backward()
     assert alive == [True] * 3
     assert not any(memory() for memory in made)
+
+
+def test_a_table_found_for_other_shapes_changes_no_measured_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls that share what rows read need more scratch than was measured without the table."""
+    layer = ExpanderConv2d(64, 64, 1, compression=2, padding=1, backend="cpu")
+    small, large = torch.randn(1, 64, 5, 5), torch.randn(1, 64, 10, 10)
+    made = []
+
+    def make(size: int) -> Tensor:
+        made.append((memory := torch.full((size + (1 << 20),), 77, dtype=torch.uint8), size))
+        return memory
+
+    monkeypatch.setattr(_cpu_library, "_scratch", make)
+    with torch.no_grad():
+        first, _, second = (layer(x) for x in (small, large, small))
+        torch.testing.assert_close(second, first)
+        layer.backend = "masked"
+        torch.testing.assert_close(second, layer(small))
+    assert len(made) == 3
+    assert all(memory[size:].eq(77).all() for memory, size in made)

@@ -116,6 +116,93 @@ def test_conv_equals_dense(library, isa, name, shape):
         assert_close(conv.grad_weight(x, grad), grad_w, y[:, 0].numel())
 
 
+JOINED = {  # num_in, num_out, degree, block; batch and size, kernel, padding, dilation
+    "3_outputs": (16, 3, 3, (1, 1), (4, 3, 6), (3, 3), (0, 0), (1, 1)),
+    "2_outputs": (16, 2, 3, (2, 1), (4, 1, 5), (3, 3), (1, 1), (1, 1)),
+    "2_outputs_5x5": (16, 2, 3, (2, 1), (4, 2, 4), (5, 5), (2, 2), (1, 1)),
+    "6_outputs_dilated": (16, 6, 3, (1, 1), (7, 3, 3), (3, 3), (1, 1), (2, 2)),
+    "2_inputs": (2, 16, 1, (1, 2), (4, 1, 4), (3, 3), (1, 1), (1, 1)),
+    "2_inputs_4x1": (2, 16, 2, (4, 1), (4, 1, 4), (3, 3), (1, 1), (1, 1)),
+    "48_inputs": (48, 2, 3, (2, 1), (2, 1, 2), (3, 3), (1, 2), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_images_as_far_apart_as_their_channels_are_long(library, isa, name):
+    """The gap between joined images must not pass for the distance between images in memory."""
+    num_in, num_out, degree, block, size, kernel, padding, dilation = JOINED[name]
+    assert_conv_equals_dense(
+        Graph.random(library, num_in, num_out, degree, block),
+        *(size, kernel, (1, 1), padding, dilation, isa + binding.DIRECT),
+    )
+
+
+def assert_conv_equals_dense(graph, size, kernel, stride, padding, dilation, isa):
+    torch.manual_seed(0)
+    x = torch.randn(size[0], graph.num_in, *size[1:])
+    weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(graph.num_out)
+    function = lambda a, w, b: CONVS[len(kernel)](a, w, b, stride, padding, dilation)  # noqa: E731
+    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
+    for threads in (1, 3):
+        conv = Conv(graph, x.shape, kernel, stride, padding, dilation, threads, isa)
+        torch.testing.assert_close(conv.forward(x, weight, bias), y, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(conv.grad_input(grad, weight), grad_x, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(conv.grad_weight(x, grad), grad_w, rtol=1e-4, atol=1e-4)
+
+
+EMPTY = {  # size of x, kernel, stride, padding
+    "no_width": ((2, 3, 0), (3, 3), (1, 1), (2, 2)),
+    "no_width_stride": ((2, 3, 0), (3, 3), (2, 2), (2, 2)),
+    "no_height": ((2, 0, 3), (5, 5), (1, 1), (4, 4)),
+    "nothing": ((1, 0, 0), (3, 3), (1, 1), (2, 2)),
+    "no_output": ((2, 5, 2), (3, 3), (1, 1), (0, 0)),
+    "no_output_stride": ((3, 1, 4), (3, 3), (2, 2), (0, 0)),
+}
+
+
+@pytest.mark.parametrize("flag", [0, binding.DIRECT, binding.WINOGRAD])
+@pytest.mark.parametrize("block", [(1, 1), (4, 1), "depthwise"])
+@pytest.mark.parametrize("name", EMPTY)
+def test_images_without_pixels(library, isa, name, block, flag):
+    """Of no input come biases and gradients of zero."""
+    size, kernel, stride, padding = EMPTY[name]
+    if block == "depthwise":
+        graph = Graph(library, 8, 8, range(9), range(8))
+    else:
+        graph = Graph.random(library, 8, 8, 2, block)
+    for threads in (1, 3):
+        conv = Conv(
+            *(graph, (size[0], 8, *size[1:]), kernel, stride, padding),
+            threads=threads,
+            isa=isa + flag,
+        )
+        weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(8)
+        y = conv.forward(torch.zeros(conv.shapes[1]), weight, bias)
+        assert torch.equal(y, bias.view(1, -1, 1, 1).expand(y.shape))
+        grad = torch.randn(y.shape)
+        assert not conv.grad_input(grad, weight).any()
+        assert not conv.grad_weight(torch.zeros(conv.shapes[1]), grad).any()
+
+
+@pytest.mark.parametrize("rows", [5, 8, 17, 100, 1500])
+@pytest.mark.parametrize(
+    "sizes", [(1, 4, (4, 1)), (1, 6, (2, 1)), (1, 5, (1, 1)), (5, 1, (1, 1)), (4, 1, (1, 4))]
+)
+def test_linear_of_one_feature(library, isa, sizes, rows):
+    """Features of one side lie as far apart as pixels do."""
+    torch.manual_seed(0)
+    num_in, num_out, block = sizes
+    graph = Graph.random(library, num_in, num_out, num_in // block[1], block)
+    x, weight = torch.randn(rows, num_in), torch.randn(graph.num_edges, 1)
+    y, grad, grad_x, grad_w = dense_results(
+        lambda a, w, b: F.linear(a, w[..., 0], b), x, weight, None, graph
+    )
+    linear = Linear(graph, rows, 2, isa)
+    assert_close(linear.forward(x, weight), y, num_in)
+    assert_close(linear.grad_input(grad, weight), grad_x, num_out)
+    assert_close(linear.grad_weight(x, grad), grad_w, rows)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3, 5, 17, 130])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_linear_equals_dense(library, isa, name, rows):
@@ -250,6 +337,11 @@ def test_bad_arguments(library):
     assert call(graph.pointer, 0) == 0
     assert call(graph.pointer, 9) == 2
     assert call(None, 0) == 1
+    arrays[0] = None
+    assert call(graph.pointer, 0) == 1, "an input"
+    conv.c.kernel[1] = conv.c.kernel[2] = 1 << 12
+    conv.c.padding[1] = conv.c.padding[2] = 1 << 12
+    assert library.xn_conv_scratch(graph.pointer, conv.pointer, 0, 1, 0) == -1, "2^24 taps"
     conv.c.stride[1] = 0
     assert call(graph.pointer, 0) == 1
     assert library.xn_conv_scratch(graph.pointer, conv.pointer, 0, 1, 0) == -1

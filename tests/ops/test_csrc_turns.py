@@ -176,7 +176,11 @@ def test_no_table_where_there_is_nothing_to_share(library):
     assert graph.c.turns is None, "rows would wait for others"
     graph.c.t_indptr = None
     assert room(graph, binding.GRAD_INPUT) == -1
-    assert library.xn_turns(graph.pointer, 0, None, 0) == 0
+    assert room(graph, binding.GRAD_WEIGHT) == -1
+    assert library.xn_turns(graph.pointer, 0, None, 1 << 20) == -1
+    table = torch.empty(room(graph), dtype=torch.int32)
+    assert library.xn_turns(graph.pointer, 0, table.data_ptr(), table.numel() - 1) == -1
+    assert library.xn_turns(graph.pointer, 0, table.data_ptr(), table.numel()) == 0
 
 
 def test_same_bits_for_every_call(library):

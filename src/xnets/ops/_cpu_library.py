@@ -202,24 +202,27 @@ class Plan:
             self._conv = CConv(shape[0], *map(_triple, fields, fill))
             self._shape = ctypes.addressof(self._conv)
         self._functions = [getattr(LIBRARY, f"xn_{self._kind}_{step}") for step in _STEPS]
-        self._scratch: list[int | None] = [None] * 3
+        self._measured: list[tuple[CGraph, int] | None] = [None] * 3
         positions = math.prod((shape[0], *shape[2:]))
         self._may_share = math.prod(kernel) == 1 and positions >= FEWEST_TO_SHARE
 
     def run(self, op: int, *tensors: Tensor | None) -> None:
         """Run one function on contiguous tensors; the last is the result."""
-        size = self._scratch[op]
-        if size is None:
+        measured = self._measured[op]
+        if measured is None:
             if self._may_share and op != GRAD_WEIGHT:
                 self.graph.share(op)
+            # A copy: with a table found later, for other shapes, a call might need more scratch.
+            graph = CGraph.from_buffer_copy(self.graph.c)
             measure = getattr(LIBRARY, f"xn_{self._kind}_scratch")
-            size = measure(self.graph.pointer, self._shape, op, self.threads, ISA)
+            size = measure(ctypes.addressof(graph), self._shape, op, self.threads, ISA)
             _must(1 if size < 0 else 0)
-            self._scratch[op] = size
+            measured = self._measured[op] = graph, size
+        graph, size = measured
         arrays = (*tensors, _scratch(size))  # held until the call returns: a large one is not kept
         addresses = [None if t is None else t.data_ptr() for t in arrays]
         function = self._functions[op]
-        _must(function(self.graph.pointer, self._shape, *addresses, self.threads, ISA))
+        _must(function(ctypes.addressof(graph), self._shape, *addresses, self.threads, ISA))
 
 
 class _Held(threading.local):
