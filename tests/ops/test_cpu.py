@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import subprocess
@@ -403,3 +404,80 @@ def test_a_table_found_for_other_shapes_changes_no_measured_call(
         torch.testing.assert_close(second, layer(small))
     assert len(made) == 3
     assert all(memory[size:].eq(77).all() for memory, size in made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_other_default_dtypes(name: str, dtype: torch.dtype) -> None:
+    """Results are of the input's type, whatever torch makes by default."""
+    layer, x = build(name)
+    expected = layer(x.requires_grad_())
+    wanted = torch.autograd.grad(expected.sum(), [x, *layer.parameters()])
+    torch.set_default_dtype(dtype)
+    try:
+        y = layer(x)
+        found = torch.autograd.grad(y.sum(), [x, *layer.parameters()])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_reads_negated_views(name: str) -> None:
+    layer, x = build(name)
+    torch.testing.assert_close(layer(torch._neg_view(x)), layer(-x))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes become constants
+@pytest.mark.filterwarnings("ignore:.*jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_torchscript_records_the_operator(name: str, backend: str) -> None:
+    layer, x = build(name)
+    layer.backend = backend
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, x, check_trace=False)
+        other = torch.randn(x.shape)
+        torch.testing.assert_close(traced(other), layer(other))
+
+
+def test_graphs_of_inference_mode_may_be_loaded_over():
+    """Tensors of that mode do not say that they were written to."""
+    with torch.inference_mode():
+        layer, other = (ExpanderLinear(24, 16, compression=4, seed=s) for s in (0, 1))
+        layer.backend = other.backend = "cpu"
+        x = torch.randn(5, 24)
+        assert not torch.allclose(layer(x), other(x))
+        layer.load_state_dict(other.state_dict())
+        torch.testing.assert_close(layer(x), other(x))
+
+
+@pytest.mark.parametrize("option", ["stride", "padding", "dilation"])
+def test_numbers_that_do_not_fit_are_for_others(option: str) -> None:
+    layer = ExpanderConv2d(8, 8, 1, degree=2, **{option: 2**32 + 1})
+    with pytest.raises(ValueError, match="at most 2,147,483,647"):
+        ops.choose(layer.call(torch.randn(1, 8, 5, 5)), "cpu")
+
+
+def test_transposed_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that come at once get the same: one's must not go while the other reads it."""
+    layer, _ = build("linear")
+    graph = _cpu_ops._graph(layer.indptr, layer.indices, 24, 16, 1, 1)
+    meeting, calls = threading.Barrier(2), []
+    transpose = _cpu_library.LIBRARY.xn_transpose
+
+    def slow(*arguments: object) -> int:
+        calls.append(arguments)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(timeout=0.5)
+        return transpose(*arguments)
+
+    monkeypatch.setattr(_cpu_library.LIBRARY, "xn_transpose", slow)
+    threads = [threading.Thread(target=graph.transpose) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1

@@ -14,6 +14,7 @@ from xnets.inference._execute import PLACES, TORCH, Engine, Plan
 from xnets.inference._fuse import apart
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value
 from xnets.inference._native import has_library, why_not_native
+from xnets.inference._weights import FLOATS
 
 ENGINES = ("measure", "ours", "torch")
 _ROWS = (4, 8)  # of torch's layers: outputs that share a list of inputs
@@ -156,7 +157,7 @@ def signature(step: Step, threads: int) -> tuple[object, ...]:
 def _measure(step: Step, threads: int) -> dict[Engine, float]:
     """Milliseconds of every candidate, each round one run of each."""
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(value.shape, generator=generator) for value in step.reads]
+    inputs = [torch.randn(value.shape, generator=generator, **FLOATS) for value in step.reads]
     runs: dict[Engine, Callable[[], object]] = {}
     for engine in candidates(step):
         runs[engine] = _alone(step, engine, threads, inputs)

@@ -18,6 +18,7 @@ from xnets.inference._interpret import torch_runner
 from xnets.inference._ir import Aten, Concat, Program, Slice, Step, Value, View
 from xnets.inference._memory import Memory
 from xnets.inference._native import NativeStep, library, native_step
+from xnets.inference._weights import FLOATS
 from xnets.ops._cpu_library import ISA
 from xnets.ops._cpu_program import CStep, CTensor
 
@@ -55,7 +56,7 @@ class Workspace:
         with torch.inference_mode(False):  # else it could not be written to outside of that mode
             self.arena = _large(plan.memory.arena)
             self.views = [self.arena.as_strided(*geometry) for geometry in plan.arena_views]
-            self.scratch = torch.empty(plan.scratch, dtype=torch.uint8)
+            self.scratch = torch.empty(plan.scratch, dtype=torch.uint8, device="cpu")
         self.scratch_address = self.scratch.data_ptr()
         self.tensors: list[Any] = [None] * plan.num_slots
         self.slots = (ctypes.c_void_p * plan.num_slots)()
@@ -187,7 +188,7 @@ class Plan:
             workspace.tensors[slot] = tensor
             workspace.slots[slot] = tensor.data_ptr()
         for slot, shape in self._fresh:
-            workspace.tensors[slot] = tensor = torch.empty(shape)
+            workspace.tensors[slot] = tensor = torch.empty(shape, **FLOATS)
             workspace.slots[slot] = tensor.data_ptr()
         return workspace
 
@@ -345,7 +346,7 @@ def _large(count: int) -> Tensor:
     """Memory for so many numbers, in large pages where the system has them."""
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is None or 4 * count < _LARGE:
-        return torch.empty(count)
+        return torch.empty(count, **FLOATS)
     memory = mmap.mmap(-1, 4 * count)
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(advice)

@@ -23,7 +23,7 @@ from xnets.inference._ir import (
     Step,
     Value,
 )
-from xnets.inference._weights import Weights
+from xnets.inference._weights import FLOATS, Weights
 from xnets.ops._cpu_library import (
     FEWEST_TO_SHARE,
     FORWARD,
@@ -146,7 +146,7 @@ def _winograd(built: NativeStep, weights: Weights) -> int | None:
         return None
 
     def make() -> Tensor:
-        to = torch.empty(size)
+        to = torch.empty(size, **FLOATS)
         status = library().xn_winograd_weight(
             c.graph, c.weight, to.data_ptr(), torch.get_num_threads(), ISA
         )

@@ -21,7 +21,9 @@ from xnets.inference._native import has_library
 from xnets.inference._plans import Planned, Trace, make_planned
 from xnets.inference._report import Report, count_operations
 from xnets.inference._trace import CannotOptimizeError, prepare, trace
+from xnets.ops._eager import in_function_transform
 
+_MOST_PLANS = 32  # each with memory of its own; the oldest is let go
 _TOLERANCE = 1e-3  # relative to the largest output; rounding is 100 times smaller
 
 
@@ -100,6 +102,11 @@ def optimize(
         raise ValueError(unknown_name("engines", engines, ENGINES))
     if engines == "ours" and not has_library():
         raise ValueError("`engines`='ours' needs the compiled library: see `xnets list backends`")
+    if torch.is_autocast_enabled("cpu"):  # what it computes is in float32
+        with torch.autocast("cpu", enabled=False):
+            return optimize(
+                model, example_input, engines=engines, check=check, keep_model=keep_model
+            )
     _check_model(model)
     arguments = _arguments(example_input)
     _check_inputs(pytree.tree_leaves(arguments))
@@ -169,6 +176,10 @@ class OptimizedModel(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         """Compute what the model computes."""
+        if torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(*arguments)
+        _check_not_watched()
         leaves = self._leaves(arguments)
         planned = self._plans.get(_key(leaves))
         if planned is None:
@@ -221,9 +232,13 @@ class OptimizedModel(nn.Module):
             return planned
         _check_inputs(leaves)
         with self._lock:
-            if key not in self._plans:
-                self._plans[key] = self._make_plan(leaves)
-            return self._plans[key]
+            planned = self._plans.get(key)
+            if planned is None:
+                planned = self._make_plan(leaves)
+                while len(self._plans) >= _MOST_PLANS:  # sizes that vary without end
+                    del self._plans[next(iter(self._plans))]
+                self._plans[key] = planned
+            return planned
 
     def _make_plan(self, leaves: list[Any]) -> Planned:
         found = next(((t, s) for t in self._traces if (s := t.fits(leaves)) is not None), None)
@@ -297,7 +312,7 @@ class OptimizedModel(nn.Module):
 
 
 def _key(leaves: list[Any]) -> Any:
-    parts = [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]
+    parts = [(x.shape, x.dtype, x.device, x.layout) if isinstance(x, Tensor) else x for x in leaves]
     return (torch.get_num_threads(), *parts)
 
 
@@ -329,10 +344,30 @@ def _check_inputs(leaves: Sequence[Any]) -> None:
             raise CannotOptimizeError(
                 f"an input is on {leaf.device}, must be on the CPU: call `.cpu()` on it"
             )
+        if leaf.layout is not torch.strided:
+            raise CannotOptimizeError(
+                f"an input is {leaf.layout}, must be strided: call `.to_dense()` on it"
+            )
         if leaf.is_floating_point() and leaf.dtype != torch.float32:
             raise CannotOptimizeError(
                 f"an input is {leaf.dtype}, must be float32: call `.float()` on it"
             )
+
+
+def _check_not_watched() -> None:
+    """Refuse where tensors are recorded or stand for others, whose numbers kernels cannot read."""
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return
+    keys = torch._C._TorchDispatchModeKey
+    recorded = torch._C._is_tracing() or (
+        torch._C._len_torch_dispatch_stack()
+        and any(torch._C._get_dispatch_mode(k) for k in (keys.FAKE, keys.PROXY, keys.FUNCTIONAL))
+    )
+    if recorded or in_function_transform():
+        raise RuntimeError(
+            "an optimised model cannot be traced, exported or transformed: do that with the model "
+            "that it was made from"
+        )
 
 
 def _difference(found: Any, expected: Any) -> float:

@@ -17,6 +17,7 @@ from xnets.inference._execute import TORCH, Engine, Plan
 from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
 from xnets.inference._native import has_library
 from xnets.inference._report import Report, make_report
+from xnets.inference._weights import FLOATS
 
 # A batch may be faster in pieces, whose activations stay in the cache from step to step.
 _PIECES = (1,)  # samples
@@ -145,7 +146,7 @@ class Planned:
         )
 
     def _inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
-        return [leaves[i].contiguous() for i in self._trace.tensor_leaves]
+        return [leaves[i].resolve_neg().contiguous() for i in self._trace.tensor_leaves]
 
     def _cut(self, inputs: list[Tensor]) -> list[tuple[Tensor, ...]]:
         return list(zip(*(tensor.chunk(self.pieces) for tensor in inputs), strict=True))
@@ -176,7 +177,7 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
         found.append(_planned(trace, {batch: whole // count}, count, engines, threads))
         if threads > 1:
             found += _planned_at_once(trace, {batch: whole // count}, count, engines, threads)
-    inputs = [torch.zeros(tuple(value.shape)) for value in planned.plan.program.inputs]
+    inputs = [torch.zeros(tuple(v.shape), **FLOATS) for v in planned.plan.program.inputs]
     leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
     for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
         leaves[index] = tensor

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xnets.inference._ir import Pointwise, Slice, Step, Value, View
+from xnets.inference._weights import FLOATS
 from xnets.nn import ExpanderLayer
 
 Rule = Callable[..., Any]
@@ -93,7 +94,7 @@ def per_channel(constant: Any, value: Value) -> Tensor | None:
     """A constant as one number a channel (dimension 1) of a value, or None if it is not."""
     channels = value.shape[1]
     if isinstance(constant, (int, float)) and not isinstance(constant, bool):
-        return torch.full((channels,), float(constant))
+        return torch.full((channels,), float(constant), **FLOATS)
     if not isinstance(constant, Tensor) or constant.dtype != torch.float32:
         return None
     if constant.numel() == 1 and constant.dim() <= len(value.shape):

@@ -114,7 +114,8 @@ def _permute(at: Lowering, x: Any, order: Any) -> Any:
         return NotImplemented
     if maker.x.shape[1] != groups * channels:
         return NotImplemented
-    index = torch.arange(groups * channels, dtype=torch.int32).view(groups, channels)
+    index = torch.arange(groups * channels, dtype=torch.int32, device="cpu")
+    index = index.view(groups, channels)
     source = maker.x
     shuffled = Value(f"{at.out.name} shuffled", source.shape)
     at.add(Copy(name=at.where, x=source, index=index.t().reshape(-1).contiguous(), y=shuffled))

@@ -6,11 +6,15 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xnets.ops import Pattern, edge_positions, make_pattern
+
+# What the compiled library computes in, whatever torch's defaults are at the moment.
+FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ class Weights:
             b_out, b_in = self.pattern.block
             fan: int | Tensor = self.pattern.indptr.diff().repeat_interleave(b_out) * b_in
         else:
-            fan = torch.full((self.num_out,), fan_in)
+            fan = torch.full((self.num_out,), fan_in, device="cpu")
         factor = scale.double().repeat_interleave(fan, output_size=self.edges.shape[0])
         scaled = self.edges.double() * factor.view(-1, *[1] * (self.edges.dim() - 1))
         return replace(self, edges=scaled.to(self.edges.dtype))
@@ -134,8 +138,8 @@ class Weights:
         if height % rows:
             raise ValueError(f"`rows` (={rows}) must divide {height}, the outputs of a group")
         rows_of_group = height // rows
-        indptr = torch.arange(self.groups * rows_of_group + 1)
-        indices = torch.arange(self.groups).repeat_interleave(rows_of_group)
+        indptr = torch.arange(self.groups * rows_of_group + 1, device="cpu")
+        indices = torch.arange(self.groups, device="cpu").repeat_interleave(rows_of_group)
         return make_pattern(indptr, indices, self.num_in, self.num_out, (rows, width))
 
 
@@ -149,6 +153,6 @@ def _groups_of(pattern: Pattern) -> int:
     groups = columns // degree
     if rows % groups:
         return 1
-    first = torch.arange(groups).repeat_interleave(rows // groups) * degree
-    expected = (first[:, None] + torch.arange(degree)).reshape(-1)
+    first = torch.arange(groups, device="cpu").repeat_interleave(rows // groups) * degree
+    expected = (first[:, None] + torch.arange(degree, device="cpu")).reshape(-1)
     return groups if torch.equal(expected.to(pattern.indices), pattern.indices) else 1

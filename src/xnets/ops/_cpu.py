@@ -20,6 +20,7 @@ _EDGE_COST_OF_BLOCKS = 1.5
 _EDGE_COST_SHARED = 1.9  # of outputs with single edges that share what they read
 _FEWEST_EDGES_TO_SHARE = 48  # of an output
 _SCATTER_COST = 25
+_MOST = 2**31 - 1
 
 
 def why_not(call: Call) -> list[str]:
@@ -35,6 +36,10 @@ def why_not(call: Call) -> list[str]:
     if not dtypes <= {torch.float32}:
         odd = next(dtype for dtype in dtypes if dtype != torch.float32)
         reasons.append(f"it computes in float32, not {str(odd).removeprefix('torch.')}")
+    if call.input.layout is not torch.strided:
+        reasons.append(f"it needs a strided input, not {call.input.layout}")
+    if max((*call.stride, *call.padding, *call.dilation), default=0) > _MOST:
+        reasons.append(f"its strides, paddings and dilations are at most {_MOST:,}")
     if not torch.compiler.is_compiling() and in_function_transform():
         reasons.append("torch.func and forward-mode derivatives need torch's own ops")
     return reasons

@@ -123,7 +123,7 @@ def turns(graph: CGraph, op: int) -> Tensor | None:
     _must(1 if room < 0 else 0)
     if room == 0:
         return None
-    table = torch.empty(room, dtype=torch.int32)
+    table = torch.empty(room, dtype=torch.int32, device="cpu")
     size = LIBRARY.xn_turns(pointer, op, table.data_ptr(), room)  # type: ignore[union-attr]
     return table[:size].clone() if size else None
 
@@ -151,18 +151,21 @@ class Graph:
         """Fill the transposed tables, which gradients to the input need, once."""
         if self._transposed:
             return
-        lengths = (self.c.num_in // self.c.b_in + 1, self.edges, self.edges)
-        tables = [torch.empty(n, dtype=torch.int32) for n in lengths]
-        addresses = [table.data_ptr() for table in tables]
-        _must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
-        self.c.t_indptr, self.c.t_indices, self.c.t_edges = addresses
-        self._transposed = tables
+        with self._lock:  # tables that another thread's call may read must stay
+            if self._transposed:
+                return
+            lengths = (self.c.num_in // self.c.b_in + 1, self.edges, self.edges)
+            tables = [torch.empty(n, dtype=torch.int32, device="cpu") for n in lengths]
+            addresses = [table.data_ptr() for table in tables]
+            _must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
+            self.c.t_indptr, self.c.t_indices, self.c.t_edges = addresses
+            self._transposed = tables
 
     def share(self, op: int) -> None:
         """Find once how rows share what they read, which 1x1 and linear layers go by."""
         if op in self._turns:
             return
-        with self._lock:  # a table that another thread's call may read must stay
+        with self._lock:
             if op in self._turns:
                 return
             table = turns(self.c, op)
@@ -238,7 +241,7 @@ def _scratch(size: int) -> Tensor:
     held = _HELD.memory
     if held is not None and held.numel() >= size:
         return held
-    memory = torch.empty(size, dtype=torch.uint8)
+    memory = torch.empty(size, dtype=torch.uint8, device="cpu")
     if size <= _MOST_SCRATCH:
         _HELD.memory = memory
     return memory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from xnets.ops._cpu_library import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Graph
@@ -21,9 +20,9 @@ def _forward(
     sizes: list[int],
     *steps: list[int],
 ) -> Tensor:
-    x, weight = x.contiguous(), weight.contiguous()
-    bias = None if bias is None else bias.contiguous()
-    y = torch.empty(output_shape(x, weight, sizes, *steps))
+    x, weight = _in_order(x), _in_order(weight)
+    bias = None if bias is None else _in_order(bias)
+    y = x.new_empty(output_shape(x, weight, sizes, *steps))
     plan = _graph(indptr, indices, *sizes).plan(x, weight.shape[1:], *steps)
     plan.run(FORWARD, x, weight, bias, y)
     return y
@@ -41,18 +40,23 @@ def _backward(
     dilation: list[int],
     needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
-    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
+    grad, x, weight = _in_order(grad), _in_order(x), _in_order(weight)
     graph = _graph(indptr, indices, *sizes)
     plan = graph.plan(x, weight.shape[1:], stride, padding, dilation)
-    grad_x, grad_weight = torch.empty(0), torch.empty(0)
+    grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
     if needed[0]:
         graph.transpose()
-        grad_x = torch.empty(x.shape)
+        grad_x = x.new_empty(x.shape)
         plan.run(GRAD_INPUT, grad, weight, grad_x)
     if needed[1]:
-        grad_weight = torch.empty(weight.shape)
+        grad_weight = weight.new_empty(weight.shape)
         plan.run(GRAD_WEIGHT, x, grad, grad_weight)
     return grad_x, grad_weight
+
+
+def _in_order(tensor: Tensor) -> Tensor:
+    """The tensor as memory in row-major order: a view may also negate what lies there."""
+    return tensor.resolve_neg().contiguous()
 
 
 apply = register("cpu", ("CPU",), _forward, _backward)

@@ -29,6 +29,7 @@ def runs_eagerly(*tensors: Tensor | None) -> bool:
     """
     return (
         not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._len_torch_function_stack() == 0
         and not in_function_transform()
@@ -55,9 +56,14 @@ class PerGraph(Generic[T]):
 
     def __call__(self, indptr: Tensor, indices: Tensor, *sizes: int) -> T:
         """What `compute` returns, computed again only if the tensors were written to."""
-        versions = () if indices.is_inference() else (indptr._version, indices._version)
-        stamp = (indptr.data_ptr(), indices.data_ptr(), sizes, versions)
-        known: tuple[object, T] | None = self._known.get(indices)
-        if known is None or known[0] != stamp:
-            known = self._known[indices] = stamp, self._compute(indptr, indices, *sizes)
-        return known[1]
+        tensors = (indptr, indices)
+        counted = not any(tensor.is_inference() for tensor in tensors)
+        stamp = (*(tensor.data_ptr() for tensor in tensors), sizes)
+        stamp += tuple(tensor._version for tensor in tensors) if counted else ()
+        known: tuple[object, list[Tensor], T] | None = self._known.get(indices)
+        # Tensors of inference mode do not count how often they were written to: compare them.
+        if known is None or known[0] != stamp or not all(map(torch.equal, known[1], tensors)):
+            copies = [] if counted else [tensor.clone() for tensor in tensors]
+            known = stamp, copies, self._compute(indptr, indices, *sizes)
+            self._known[indices] = known
+        return known[2]
