@@ -5,20 +5,22 @@ See csrc/README.md for how they work and csrc/include/xnets.h for their contract
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from xnets.ops import _cpu_ops, _operator
 from xnets.ops._call import Call
-from xnets.ops._cpu_library import LIBRARY, WHY_NO_LIBRARY
+from xnets.ops._cpu_library import ISA, LIBRARY, WHY_NO_LIBRARY
 from xnets.ops._eager import in_function_transform
 
 # What one edge at one position costs, in multiplications of a dense kernel (one scattered into the
 # dense weight: in positions). From the figures in csrc/README.md, over shapes and processors.
 _EDGE_COST = 2.3
 _EDGE_COST_OF_BLOCKS = 1.5
-_EDGE_COST_SHARED = 1.9  # of outputs with single edges that share what they read
-_FEWEST_EDGES_TO_SHARE = 48  # of an output
+_EDGE_COST_POINTWISE = 1.9  # of single edges in 1x1 and linear layers
+_EDGE_COST_WINOGRAD = 1.3  # of single edges where 3x3 layers go by Winograd's algorithm
 _SCATTER_COST = 25
 _MOST = 2**31 - 1
 
@@ -49,10 +51,7 @@ def why_slow(call: Call) -> list[str]:
     """Why `masked` would be faster: measured costs of both, in multiplications of dense kernels."""
     pattern = call.pattern
     density = pattern.num_edges * call.groups / (pattern.num_in * pattern.num_out)
-    edge = _EDGE_COST_OF_BLOCKS if pattern.block[0] >= 4 else _EDGE_COST
-    if _shares(call):
-        edge = _EDGE_COST_SHARED
-    sparse = density * edge
+    sparse = density * _edge_cost(call)
     dense = 1.0
     if not torch.compiler.is_compiling():  # compiled code must serve every batch size
         positions = call.input.numel() // pattern.num_in
@@ -62,16 +61,16 @@ def why_slow(call: Call) -> list[str]:
     return [f"at {density:.0%} of all edges, dense kernels cost {dense / sparse:.2f} of these"]
 
 
-def _shares(call: Call) -> bool:
-    """Whether single edges share what outputs read, in inference: training gains less by it."""
-    pattern = call.pattern
-    pointwise = call.weight.shape[1:].numel() == 1
-    if pattern.block != (1, 1) or not pointwise or torch.compiler.is_compiling():
-        return False
-    if pattern.num_edges < _FEWEST_EDGES_TO_SHARE * pattern.num_out:
-        return False
-    trains = call.weight.requires_grad or call.input.requires_grad
-    return not (trains and torch.is_grad_enabled())
+def _edge_cost(call: Call) -> float:
+    kernel = tuple(call.weight.shape[1:])
+    if call.pattern.block[0] >= 4:
+        return _EDGE_COST_OF_BLOCKS
+    if math.prod(kernel) == 1:
+        return _EDGE_COST_POINTWISE
+    ones = {*call.stride, *call.dilation} == {1}
+    if not ISA and kernel == (3, 3) and ones and max(call.padding) <= 2:
+        return _EDGE_COST_WINOGRAD
+    return _EDGE_COST
 
 
 def run(call: Call) -> Tensor:
