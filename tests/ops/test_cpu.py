@@ -427,6 +427,15 @@ def test_other_default_dtypes(name: str, dtype: torch.dtype) -> None:
 def test_reads_negated_views(name: str) -> None:
     layer, x = build(name)
     torch.testing.assert_close(layer(torch._neg_view(x)), layer(-x))
+    y = layer(x.requires_grad_())
+    grad = torch.randn(y.shape)
+    negated, wanted = (
+        torch.autograd.grad(y, [x, *layer.parameters()], g, retain_graph=True)
+        for g in (torch._neg_view(grad), -grad)
+    )
+    torch.testing.assert_close(negated, wanted)
+    zeros = torch.autograd.grad(y, x, torch._efficientzerotensor(y.shape))[0]
+    assert not zeros.any()
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes become constants

@@ -20,8 +20,8 @@ def _forward(
     sizes: list[int],
     *steps: list[int],
 ) -> Tensor:
-    x, weight = _in_order(x), _in_order(weight)
-    bias = None if bias is None else _in_order(bias)
+    x, weight = x.contiguous(), weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
     y = x.new_empty(output_shape(x, weight, sizes, *steps))
     plan = _graph(indptr, indices, *sizes).plan(x, weight.shape[1:], *steps)
     plan.run(FORWARD, x, weight, bias, y)
@@ -40,7 +40,7 @@ def _backward(
     dilation: list[int],
     needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
-    grad, x, weight = _in_order(grad), _in_order(x), _in_order(weight)
+    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     graph = _graph(indptr, indices, *sizes)
     plan = graph.plan(x, weight.shape[1:], stride, padding, dilation)
     grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
@@ -52,11 +52,6 @@ def _backward(
         grad_weight = weight.new_empty(weight.shape)
         plan.run(GRAD_WEIGHT, x, grad, grad_weight)
     return grad_x, grad_weight
-
-
-def _in_order(tensor: Tensor) -> Tensor:
-    """The tensor as memory in row-major order: a view may also negate what lies there."""
-    return tensor.resolve_neg().contiguous()
 
 
 apply = register("cpu", ("CPU",), _forward, _backward)

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.utils.weak import WeakTensorKeyDictionary
 
 T = TypeVar("T")
-_PLAIN = (Tensor, torch.nn.Parameter, type(None))
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def in_function_transform() -> bool:
@@ -34,8 +34,15 @@ def runs_eagerly(*tensors: Tensor | None) -> bool:
         and torch._C._len_torch_function_stack() == 0
         and not in_function_transform()
         and not torch._C._autograd._profiler_enabled()
-        and all(type(tensor) in _PLAIN for tensor in tensors)
+        and all(map(_is_plain, tensors))
     )
+
+
+def _is_plain(tensor: Tensor | None) -> bool:
+    # A view may negate what lies in memory, and zeros lie nowhere: the dispatcher resolves both.
+    if tensor is None:
+        return True
+    return type(tensor) in _PLAIN and not (tensor.is_neg() or tensor._is_zerotensor())
 
 
 class PerGraph(Generic[T]):
@@ -62,8 +69,11 @@ class PerGraph(Generic[T]):
         stamp += tuple(tensor._version for tensor in tensors) if counted else ()
         known: tuple[object, list[Tensor], T] | None = self._known.get(indices)
         # Tensors of inference mode do not count how often they were written to: compare them.
-        if known is None or known[0] != stamp or not all(map(torch.equal, known[1], tensors)):
+        if known is None or known[0] != stamp or self._changed(known[1], tensors):
             copies = [] if counted else [tensor.clone() for tensor in tensors]
             known = stamp, copies, self._compute(indptr, indices, *sizes)
             self._known[indices] = known
         return known[2]
+
+    def _changed(self, copies: list[Tensor], tensors: tuple[Tensor, ...]) -> bool:
+        return bool(copies) and not all(map(torch.equal, copies, tensors))

@@ -32,6 +32,12 @@ class PerGraphOnDevice(PerGraph[T]):
             return self._compute_here(indptr, indices, *sizes)  # nothing may outlive the capture
         return super().__call__(indptr, indices, *sizes)
 
+    def _changed(self, copies: list[Tensor], tensors: tuple[Tensor, ...]) -> bool:
+        # While a CUDA graph is captured nothing can be compared.
+        if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+            return False
+        return super()._changed(copies, tensors)
+
     def _compute_to_keep(self, indptr: Tensor, indices: Tensor, *sizes: int) -> T:
         if not indices.is_cuda:
             return self._compute_here(indptr, indices, *sizes)
