@@ -115,8 +115,8 @@ WATCHED: dict[str, Callable[[Any, Tensor], object]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*jit.trace:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", WATCHED)
 def test_refuses_to_be_recorded(fast: OptimizedModel, images: Tensor, name: str) -> None:
     """What is recorded would be numbers of one run, or none at all."""

@@ -439,8 +439,8 @@ def test_reads_negated_views(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes become constants
-@pytest.mark.filterwarnings("ignore:.*jit.trace:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["auto", "cpu"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_torchscript_records_the_operator(name: str, backend: str) -> None:
