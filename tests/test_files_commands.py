@@ -65,6 +65,9 @@ def test_a_run_becomes_a_file_to_share(tmp_path, monkeypatch):
     metadata = xnets.read_metadata("run/model.safetensors")
     assert json.loads(metadata["recipe"])["name"] == "digits"
     assert metadata["epoch"] == "1"
+    done = invoke("export", "run", "--format", "safetensors", "--out", "run/checkpoint.ckpt")
+    assert done.exit_code == 2, done.output
+    assert xnets.train.load_checkpoint("run").model(x).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,15 @@ def test_damaged_files(file, change, message, tmp_path):
     assert done.exit_code == 2, done.output
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+def test_export_never_writes_over_its_source(file, tmp_path):
+    content = (tmp_path / file).read_bytes()
+    args = ("--format", "onnx", "--lowering", "dense", "--input", "1x8x8")
+    done = invoke("export", file, *args, "--out", f"../{tmp_path.name}/{file}")
+    assert done.exit_code == 2, done.output
+    assert "is the source itself: name another file" in done.stderr
+    assert (tmp_path / file).read_bytes() == content
 
 
 def test_import_reference(tmp_path, monkeypatch):

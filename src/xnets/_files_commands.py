@@ -65,6 +65,10 @@ def export(
         raise UserError(unknown_name("format", format_, _FORMATS))
     network, said = _read(source)
     out = _default_out(source, format_) if out is None else out
+    trained = source / "checkpoint.ckpt" if source.is_dir() else source
+    rewrites = format_ == "safetensors" and trained.suffix == ".safetensors"  # the same again
+    if out.exists() and out.samefile(trained) and not rewrites:
+        raise UserError(f"`out` (={out}) is the source itself: name another file")
     if format_ == "safetensors":
         if lowering is not None or size is not None or fixed_batch is not None:
             raise UserError("`lowering`, `input` and `fixed-batch` are for onnx and pt2")

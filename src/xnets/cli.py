@@ -56,7 +56,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from error
         except BrokenPipeError:  # `xnets list models | head -1` is no error
             raise
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             if os.environ.get("XNETS_DEBUG") == "1":
                 raise
             _say(f"error: {_one_line(error)}")

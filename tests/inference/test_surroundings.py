@@ -133,3 +133,14 @@ def test_sizes_without_end_keep_few_plans(
         x = torch.randn(batch, 8, 6, 6)
         torch.testing.assert_close(fast(x), model(x))
         assert len(fast._plans) <= 3
+
+
+def test_image_sizes_without_end_keep_few_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has weights of its own; the first, which serves any batch, stays."""
+    monkeypatch.setattr(_optimize, "_MOST_PLANS", 2)
+    model = nn.Sequential(ExpanderConv2d(8, 8, 3, compression=2), nn.ReLU()).eval()
+    fast = xnets.optimize(model, torch.randn(2, 8, 6, 6), engines="ours")
+    for side in (7, 8, 9, 10, 6, 7):
+        x = torch.randn(2, 8, side, side)
+        torch.testing.assert_close(fast(x), model(x))
+        assert len(fast._traces) <= 3

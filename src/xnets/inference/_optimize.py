@@ -237,6 +237,8 @@ class OptimizedModel(nn.Module):
                 planned = self._make_plan(leaves)
                 while len(self._plans) >= _MOST_PLANS:  # sizes that vary without end
                     del self._plans[next(iter(self._plans))]
+                    used = [one.trace for one in self._plans.values()] + self._traces[:1]
+                    self._traces = [t for t in self._traces if any(t is one for one in used)]
                 self._plans[key] = planned
             return planned
 

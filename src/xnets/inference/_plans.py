@@ -101,7 +101,7 @@ class Planned:
         self.plan, self.pieces, self.at_once, self.spec = plan, pieces, at_once, trace.spec
         self.is_tensor = bool(trace.spec.is_leaf())
         self.borrowed = trace.borrowed
-        self._trace, self._choices, self._engines = trace, choices, engines
+        self.trace, self._choices, self._engines = trace, choices, engines
 
     def run(self, leaves: Sequence[Any]) -> list[Any]:
         """The outputs for the leaves of the arguments."""
@@ -135,7 +135,7 @@ class Planned:
         return make_report(
             self.plan,
             self._choices,
-            self._trace.operations,
+            self.trace.operations,
             pieces=self.pieces,
             at_once=self.at_once,
             engines=self._engines,
@@ -146,7 +146,7 @@ class Planned:
         )
 
     def _inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
-        return [leaves[i].resolve_neg().contiguous() for i in self._trace.tensor_leaves]
+        return [leaves[i].resolve_neg().contiguous() for i in self.trace.tensor_leaves]
 
     def _cut(self, inputs: list[Tensor]) -> list[tuple[Tensor, ...]]:
         return list(zip(*(tensor.chunk(self.pieces) for tensor in inputs), strict=True))
