@@ -99,14 +99,13 @@ int32_t xn_conv_is_winograd(const xn_graph* graph, const xn_conv* conv, int32_t 
   const Call call(graph, nullptr, num_threads, isa);
   if (call.status({conv}) || !check_conv(*conv, *graph) || op < XN_FORWARD || op > XN_GRAD_WEIGHT) return -1;
   if (op == XN_GRAD_WEIGHT) return 0;
-  if (op == XN_FORWARD) return !is_depthwise(*graph, *conv) && call.winograd_bytes(*conv, Way::forward) > 0;
+  if (op == XN_FORWARD) return call.winograd_bytes(*conv, Way::forward) > 0;
   return call.has_transpose() ? WinogradBackward(call, *conv).bytes > 0 : -1;
 }
 
 int64_t xn_winograd_size(const xn_graph* graph, const xn_conv* conv, int32_t isa) {
   const Call call(graph, nullptr, 1, isa);
   if (call.status({conv}) || !check_conv(*conv, *graph)) return -1;
-  if (is_depthwise(*graph, *conv)) return 0;
   static const float made = 0;  // an address, as of weights that exist
   return call.winograd_bytes(*conv, Way::forward, &made) ? xn::winograd_size(*graph) : 0;
 }

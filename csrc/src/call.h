@@ -149,6 +149,7 @@ struct Call {
     return bytes && !w.made ? bytes + static_cast<size_t>(winograd_size(*graph)) * 4 : bytes;
   }
   size_t winograd_bytes(const xn_conv& c, Way way, const float* points = nullptr) const {
+    if (way == Way::forward && is_depthwise(*graph, c)) return 0;
     return winograd_bytes(winograd(c, way, points), c);
   }
 

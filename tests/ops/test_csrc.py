@@ -95,25 +95,29 @@ def assert_close(actual, expected, terms):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * max(terms, 1) ** 0.5)
 
 
+def assert_conv_equals_dense(graph, size, kernel, stride, padding, dilation, isa):
+    torch.manual_seed(0)
+    x = torch.randn(size[0], graph.num_in, *size[1:])
+    weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(graph.num_out)
+    function = lambda a, w, b: CONVS[len(kernel)](a, w, b, stride, padding, dilation)  # noqa: E731
+    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
+    terms = graph.num_edges / graph.num_out * weight[:1].numel()
+    for threads in (1, 3):
+        conv = Conv(graph, x.shape, kernel, stride, padding, dilation, threads, isa)
+        assert_close(conv.forward(x, weight, bias), y, terms)
+        assert_close(conv.grad_input(grad, weight), grad_x, terms * graph.num_out / graph.num_in)
+        assert_close(conv.grad_weight(x, grad), grad_w, y[:, 0].numel())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_conv_equals_dense(library, isa, name, shape):
-    torch.manual_seed(0)
     num_in, num_out, degree, block, irregular = GRAPHS[name]
     size, kernel, stride, padding, dilation = SHAPES[shape]
     if num_in > 100 and shape not in FOR_MANY_INPUTS:
         pytest.skip("graphs of many inputs are there for how they are cut up, not for every shape")
     graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
-    x = torch.randn(size[0], num_in, *size[1:])
-    weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(num_out)
-    function = lambda a, w, b: CONVS[len(kernel)](a, w, b, stride, padding, dilation)  # noqa: E731
-    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
-    taps = degree * block[1] * weight[0].numel() if graph.num_edges else 1
-    for threads in (1, 3):
-        conv = Conv(graph, x.shape, kernel, stride, padding, dilation, threads, isa)
-        assert_close(conv.forward(x, weight, bias), y, taps)
-        assert_close(conv.grad_input(grad, weight), grad_x, taps * num_out / num_in)
-        assert_close(conv.grad_weight(x, grad), grad_w, y[:, 0].numel())
+    assert_conv_equals_dense(graph, size, kernel, stride, padding, dilation, isa)
 
 
 JOINED = {  # num_in, num_out, degree, block; batch and size, kernel, padding, dilation
@@ -135,19 +139,6 @@ def test_joined_images_as_far_apart_as_their_channels_are_long(library, isa, nam
         Graph.random(library, num_in, num_out, degree, block),
         *(size, kernel, (1, 1), padding, dilation, isa + binding.DIRECT),
     )
-
-
-def assert_conv_equals_dense(graph, size, kernel, stride, padding, dilation, isa):
-    torch.manual_seed(0)
-    x = torch.randn(size[0], graph.num_in, *size[1:])
-    weight, bias = torch.randn(graph.num_edges, *kernel), torch.randn(graph.num_out)
-    function = lambda a, w, b: CONVS[len(kernel)](a, w, b, stride, padding, dilation)  # noqa: E731
-    y, grad, grad_x, grad_w = dense_results(function, x, weight, bias, graph)
-    for threads in (1, 3):
-        conv = Conv(graph, x.shape, kernel, stride, padding, dilation, threads, isa)
-        torch.testing.assert_close(conv.forward(x, weight, bias), y, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(conv.grad_input(grad, weight), grad_x, rtol=1e-4, atol=1e-4)
-        assert_close(conv.grad_weight(x, grad), grad_w, y[:, 0].numel())
 
 
 @pytest.mark.parametrize("name", ["4x1", "8x1", "2x1"])
