@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 import xnets
 from tests.inference.conftest import randomized
-from xnets.inference._ir import Program
 from xnets.inference._lower import lower
+from xnets.inference._program import Program
 from xnets.inference._trace import prepare, trace
 
 

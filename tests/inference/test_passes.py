@@ -12,8 +12,9 @@ from tests.inference.conftest import difference, randomized
 from tests.inference.nets import NETS, Lambda, bound, conv, lowered
 from xnets.inference._fuse import PASSES, apart, simplify
 from xnets.inference._interpret import interpret
-from xnets.inference._ir import Aten, Conv, Pointwise, Program
+from xnets.inference._ir import Aten, Conv, Pointwise
 from xnets.inference._lower import lower
+from xnets.inference._program import Program
 from xnets.inference._trace import CannotOptimizeError, prepare, trace
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xnets.inference._ir import Program, Value
+from xnets.inference._ir import Value
+from xnets.inference._program import Program
 
 
 class Borrowed:

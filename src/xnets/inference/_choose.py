@@ -12,8 +12,9 @@ import torch
 
 from xnets.inference._execute import PLACES, TORCH, Engine, Plan
 from xnets.inference._fuse import apart
-from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value
+from xnets.inference._ir import Aten, Conv, Linear, Step, Value
 from xnets.inference._native import has_library, why_not_native
+from xnets.inference._program import Program
 from xnets.inference._weights import FLOATS
 
 ENGINES = ("measure", "ours", "torch")

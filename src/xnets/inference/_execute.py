@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from xnets.inference._interpret import torch_runner
-from xnets.inference._ir import Aten, Concat, Program, Slice, Step, Value, View
+from xnets.inference._ir import Aten, Concat, Slice, Step, Value, View
 from xnets.inference._memory import Memory
 from xnets.inference._native import NativeStep, library, native_step
+from xnets.inference._program import Program
 from xnets.inference._weights import FLOATS
 from xnets.ops._cpu_library import ISA
 from xnets.ops._cpu_program import CStep, CTensor

@@ -12,17 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xnets.inference._ir import (
-    NO_ACT,
-    Affine,
-    Aten,
-    Conv,
-    Linear,
-    Pointwise,
-    Program,
-    Step,
-    Value,
-)
+from xnets.inference._ir import NO_ACT, Affine, Aten, Conv, Linear, Pointwise, Step, Value
+from xnets.inference._program import Program
 
 Pass = Callable[[Program], Program]
 

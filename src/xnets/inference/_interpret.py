@@ -20,7 +20,6 @@ from xnets.inference._ir import (
     Linear,
     Pointwise,
     Pool,
-    Program,
     ScaleBy,
     Slice,
     Step,
@@ -28,6 +27,7 @@ from xnets.inference._ir import (
     View,
     map_leaves,
 )
+from xnets.inference._program import Program
 
 Runner = Callable[..., Any]  # takes the tensors of `step.reads`, in order
 

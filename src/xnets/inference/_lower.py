@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from xnets.inference import _rules_layers, _rules_shapes  # noqa: F401 (they register rules)
-from xnets.inference._ir import Aten, Dim, Program, Slice, Value, View, is_expression, map_leaves
+from xnets.inference._ir import Aten, Dim, Slice, Value, View, map_leaves
+from xnets.inference._program import Program, is_expression
 from xnets.inference._rules import RULES, Lowering
 from xnets.inference._trace import CannotOptimizeError, Traced, functional
 

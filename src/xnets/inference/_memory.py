@@ -11,7 +11,6 @@ from xnets.inference._ir import (
     Conv,
     Linear,
     Pointwise,
-    Program,
     ScaleBy,
     Slice,
     Step,
@@ -19,6 +18,7 @@ from xnets.inference._ir import (
     View,
 )
 from xnets.inference._place import Places
+from xnets.inference._program import Program
 
 ALIGNMENT = 16  # numbers: 64 bytes, a line of the cache
 

@@ -10,17 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from xnets.inference._ir import (
-    Aten,
-    Concat,
-    Copy,
-    Linear,
-    Program,
-    Slice,
-    Step,
-    Value,
-    View,
-)
+from xnets.inference._ir import Aten, Concat, Copy, Linear, Slice, Step, Value, View
+from xnets.inference._program import Program
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from torch import Tensor
 from xnets.inference._borrowed import Borrowed
 from xnets.inference._choose import Choice, candidates, choose, settle
 from xnets.inference._execute import TORCH, Engine, Plan
-from xnets.inference._ir import Aten, Conv, Linear, Program, Step, Value, is_expression
+from xnets.inference._ir import Aten, Conv, Linear, Step, Value
 from xnets.inference._native import has_library
+from xnets.inference._program import Program, is_expression
 from xnets.inference._report import Report, make_report
 from xnets.inference._weights import FLOATS
 

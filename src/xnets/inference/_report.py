@@ -10,7 +10,8 @@ from typing import Any
 from xnets._table import format_table
 from xnets.inference._choose import Choice
 from xnets.inference._execute import PLACES, Plan
-from xnets.inference._ir import Aten, Concat, Copy, Program, Step
+from xnets.inference._ir import Aten, Concat, Copy, Step
+from xnets.inference._program import Program
 
 
 @dataclass(frozen=True)
