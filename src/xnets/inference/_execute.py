@@ -103,8 +103,9 @@ class Plan:
             for output in self.program.outputs
         ]
         self._input_slots = [self._slots[value] for value in self.program.inputs]
+        # Where an output is made, and which it is, unless it is only a part of what is made there.
         self._fresh = [
-            (self._slots[root.value], root.value.shape)
+            (self._slots[root.value], root.value.shape, self._number_of(root.value))
             for root in self.memory.roots.values()
             if root.kind == "output"
         ]
@@ -115,25 +116,36 @@ class Plan:
         """How many calls a run makes."""
         return sum(bool(steps) for steps, _ in self._instructions)
 
+    def _number_of(self, value: Value) -> int | None:
+        numbers = [i for i, output in enumerate(self.program.outputs) if output is value]
+        return numbers[0] if numbers else None
+
     def _is_native(self, step: Step) -> bool:
         return self.engine_of(step).name == "ours"
 
     # --- running ---------------------------------------------------------------------------------
 
-    def run(self, inputs: Sequence[Tensor]) -> list[Any]:
+    def run(self, inputs: Sequence[Tensor], into: Sequence[Tensor] | None = None) -> list[Any]:
         """Compute the outputs.
 
         Args:
             inputs: Contiguous, of the sizes of the plan.
+            into: Where to, one contiguous tensor for each output; all of them must be values.
 
         Returns:
             The outputs, which share no memory with the plan.
         """
-        workspace = self._enter(inputs)
+        workspace = self._enter(inputs, into)
         try:
             for _, instruction in self._instructions:
                 instruction(workspace)
-            return self._outputs_in(workspace)
+            outputs = self._outputs_in(workspace)
+            if into is None:
+                return outputs
+            for output, target in zip(outputs, into, strict=True):
+                if output is not target:
+                    target.copy_(output)
+            return list(into)
         finally:
             self._leave(workspace)
 
@@ -182,7 +194,7 @@ class Plan:
             self._leave(workspace)
         return found
 
-    def _enter(self, inputs: Sequence[Tensor]) -> Workspace:
+    def _enter(self, inputs: Sequence[Tensor], into: Sequence[Tensor] | None = None) -> Workspace:
         try:
             workspace = self._pool.pop()
         except IndexError:
@@ -190,8 +202,12 @@ class Plan:
         for slot, tensor in zip(self._input_slots, inputs, strict=True):
             workspace.tensors[slot] = tensor
             workspace.slots[slot] = tensor.data_ptr()
-        for slot, shape in self._fresh:
-            workspace.tensors[slot] = tensor = torch.empty(shape, **FLOATS)
+        for slot, shape, number in self._fresh:
+            if into is None or number is None:
+                tensor = torch.empty(shape, **FLOATS)
+            else:
+                tensor = into[number]
+            workspace.tensors[slot] = tensor
             workspace.slots[slot] = tensor.data_ptr()
         return workspace
 

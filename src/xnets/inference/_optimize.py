@@ -15,10 +15,12 @@ from torch.utils import _pytree as pytree
 from xnets._suggest import unknown_name
 from xnets.inference._borrowed import Borrowed, borrowed_by
 from xnets.inference._choose import ENGINES
+from xnets.inference._fits import Trace
 from xnets.inference._fuse import simplify
 from xnets.inference._lower import lower
 from xnets.inference._native import has_library
-from xnets.inference._plans import Planned, Trace, make_planned
+from xnets.inference._planned import Planned
+from xnets.inference._plans import make_planned
 from xnets.inference._report import Report, count_operations
 from xnets.inference._trace import CannotOptimizeError, prepare, trace
 from xnets.ops._eager import in_function_transform
@@ -209,9 +211,9 @@ class OptimizedModel(nn.Module):
             times = [planned.time(leaves) for _ in range(max(1, rounds))]
         found = []
         for runs in zip(*times, strict=True):
-            step = runs[0][0]
-            engine = str(planned.plan.engine_of(step))
-            found.append(StepTime(step.name, step.label(), engine, min(ms for _, ms in runs)))
+            step, engine, _ = runs[0]
+            least = min(ms for *_, ms in runs)
+            found.append(StepTime(step.name, step.label(), str(engine), least))
         return found
 
     # --- traces and plans ------------------------------------------------------------------------

@@ -2,154 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from threading import Thread
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from xnets.inference._borrowed import Borrowed
 from xnets.inference._choose import Choice, candidates, choose, settle
 from xnets.inference._execute import TORCH, Engine, Plan, clock_for
-from xnets.inference._ir import Aten, Conv, Linear, Step, Value
+from xnets.inference._fits import Trace
+from xnets.inference._ir import Step
 from xnets.inference._native import has_library
-from xnets.inference._program import Program, is_expression
-from xnets.inference._report import Report, make_report
+from xnets.inference._planned import Planned, shares
+from xnets.inference._program import Program
+from xnets.inference._stages import Stage, cut, fewest_milliseconds, narrow_places
 from xnets.inference._weights import FLOATS
 
-# A batch may be faster in pieces, whose activations stay in the cache from step to step.
-_PIECES = (1,)  # samples
-_ROUNDS = 3
-_HOPELESS = 1.5  # times as long as the fastest: no more rounds
-
-
-class Trace:
-    """A simplified program, and which inputs it is right for.
-
-    Args:
-        program: The program.
-        leaves: The arguments that it was made with.
-        spec: How its outputs are put together.
-        operations: How many the model has.
-        borrowed: What of the model's memory it reads.
-    """
-
-    def __init__(
-        self, program: Program, leaves: list[Any], spec: Any, operations: int, borrowed: Borrowed
-    ) -> None:
-        self.program = program
-        self.borrowed = borrowed
-        self.spec = spec
-        self.operations = operations
-        self.tensor_leaves = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-        self._constants = {i: v for i, v in enumerate(leaves) if not isinstance(v, Tensor)}
-
-    def fits(self, leaves: Sequence[Any]) -> dict[Any, int] | None:
-        """The sizes for which it is the program of these inputs, or None."""
-        if any(leaves[i] != value for i, value in self._constants.items()):
-            return None
-        sizes: dict[Any, int] = {}
-        for index, value in zip(self.tensor_leaves, self.program.inputs, strict=True):
-            tensor = leaves[index]
-            if tensor.dtype != value.dtype or tensor.dim() != len(value.shape):
-                return None
-            for have, want in zip(tensor.shape, value.shape, strict=True):
-                if not is_expression(want):
-                    if have != want:
-                        return None
-                elif not want.is_Symbol or sizes.setdefault(want, have) != have:
-                    return None
-        return sizes
-
-    @property
-    def any_batch(self) -> Any:
-        """The symbol of the batch, if every step treats every sample by itself; else None."""
-        symbols = {value.shape[0] for value in self.program.inputs if value.shape}
-        if len(symbols) != 1 or self._constants or not is_expression(batch := symbols.pop()):
-            return None
-        for step in self.program:
-            values = [*step.reads, *step.makes]
-            if isinstance(step, Aten) or any(value.shape[0] != batch for value in values):
-                return None
-        outputs = self.program.outputs
-        return batch if all(isinstance(output, Value) for output in outputs) else None
-
-
-class Planned:
-    """A plan, and how arguments and outputs go with it.
-
-    Args:
-        plan: For the samples of one piece.
-        pieces: How many pieces the batch is cut into.
-        trace: What it is the plan of.
-        choices: What was chosen for its steps.
-        engines: As asked for.
-        at_once: How many pieces run at once, each on a thread of its own.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        pieces: int,
-        trace: Trace,
-        choices: Mapping[Step, Choice],
-        engines: str,
-        at_once: int = 1,
-    ) -> None:
-        self.plan, self.pieces, self.at_once, self.spec = plan, pieces, at_once, trace.spec
-        self.is_tensor = bool(trace.spec.is_leaf())
-        self.borrowed = trace.borrowed
-        self.trace, self._choices, self._engines = trace, choices, engines
-
-    def run(self, leaves: Sequence[Any]) -> list[Any]:
-        """The outputs for the leaves of the arguments."""
-        inputs = self._inputs(leaves)
-        if self.pieces == 1:
-            return self.plan.run(inputs)
-        pieces = self._cut(inputs)
-        shares = [
-            pieces[len(pieces) * i // self.at_once : len(pieces) * (i + 1) // self.at_once]
-            for i in range(self.at_once)
-        ]
-        parts = _side_by_side([lambda share=share: self._run_all(share) for share in shares])  # type: ignore[misc]
-        return [torch.cat(part) for part in zip(*chain(*parts), strict=True)]
-
-    def _run_all(self, pieces: list[tuple[Tensor, ...]]) -> list[list[Any]]:
-        return [self.plan.run(piece) for piece in pieces]
-
-    def time(self, leaves: Sequence[Any]) -> list[tuple[Step, float]]:
-        """Each step and its milliseconds, all pieces together, over those that run at once."""
-        runs = [self.plan.time(piece) for piece in self._cut(self._inputs(leaves))]
-        return [
-            (run[0][0], sum(ms for _, ms in run) / self.at_once) for run in zip(*runs, strict=True)
-        ]
-
-    def report(self, error: float, seconds: float) -> Report:
-        """What was done."""
-        program = self.plan.program
-        shapes = [tuple(value.shape) for value in program.inputs]
-        if self.pieces > 1:
-            shapes = [(shape[0] * self.pieces, *shape[1:]) for shape in shapes]
-        return make_report(
-            self.plan,
-            self._choices,
-            self.trace.operations,
-            pieces=self.pieces,
-            at_once=self.at_once,
-            engines=self._engines,
-            inputs=tuple(shapes),
-            weight_bytes=_weight_bytes(program),
-            error=error,
-            seconds=seconds,
-        )
-
-    def _inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
-        return [leaves[i].resolve_neg().contiguous() for i in self.trace.tensor_leaves]
-
-    def _cut(self, inputs: list[Tensor]) -> list[tuple[Tensor, ...]]:
-        return list(zip(*(tensor.chunk(self.pieces) for tensor in inputs), strict=True))
+_ROUNDS, _SECONDS = 3, 1.0  # at least
+_HOPELESS = 1.2  # times as long as the fastest: no more than that
+# Samples that a thread takes at a time. With one, activations stay in the cache from step to step;
+# with several, weights do, and images of a few pixels fill the vectors.
+_SAMPLES = (1, 4, 16)
+_LARGEST = 1 << 26  # bytes of activations: with more, several samples are not even tried
+_ENTER = 0.02  # milliseconds that Python takes for a call
+_WORTH = 0.97  # of the time: what several samples must take less, for threads share the last cache
 
 
 def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int) -> Planned:
@@ -164,20 +40,27 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
     Returns:
         The fastest plan.
     """
-    planned = _planned(trace, sizes, 1, engines, threads)
+    whole = _stage(trace.program, sizes, engines, threads)
+    found = [Planned([whole], None, trace, engines)]
     batch = trace.any_batch
-    if engines != "measure" or batch is None or not has_library():
-        return planned
-    whole = sizes[batch]
-    cuts = [whole // size for size in _PIECES if size < whole and whole % size == 0]
-    if not cuts:
-        return planned
-    found = [planned]
-    for count in cuts:
-        found.append(_planned(trace, {batch: whole // count}, count, engines, threads))
-        if threads > 1:
-            found += _planned_at_once(trace, {batch: whole // count}, count, engines, threads)
-    inputs = [torch.zeros(tuple(v.shape), **FLOATS) for v in planned.plan.program.inputs]
+    if engines != "measure" or batch is None or not has_library() or sizes[batch] < 2:
+        return found[0]
+    count = sizes[batch]
+    one = _stage(trace.program, {batch: 1}, engines, threads, samples=1)
+    found.append(Planned([one], count, trace, engines))
+    if not any(choice.reason for choice in one.choices.values()):
+        # Threads that share every layer wait for each other after each; those that have samples of
+        # their own wait once. But a step of torch has threads of its own.
+        at_once = min(threads, count)
+        known = {_name(step): choice for step, choice in one.choices.items()}
+        for places, samples in _ways(trace.program, batch, shares(count, at_once), known):
+            parts = cut(trace.program, places)
+            stages = [
+                _native_stage(part, {batch: many}, known)
+                for part, many in zip(parts, samples, strict=True)
+            ]
+            found.append(Planned(stages, count, trace, engines, at_once))
+    inputs = [torch.zeros(tuple(v.shape), **FLOATS) for v in whole.plan.program.inputs]
     leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
     for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
         leaves[index] = tensor
@@ -185,97 +68,108 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
         return found[_fastest([lambda one=one: one.run(leaves) for one in found], threads)]  # type: ignore[misc]
 
 
-def _planned(
-    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
-) -> Planned:
-    program = trace.program.bind(sizes)
+def _stage(
+    program: Program, sizes: Mapping[Any, int], engines: str, threads: int, samples: int = 0
+) -> Stage:
+    """All of a program, each step by the engine that was chosen for it."""
+    program = program.bind(sizes)
     empty = any(0 in value.shape for value in program.inputs)
     wanted = "torch" if empty else engines
     program = settle(program, wanted, threads)
     choices = choose(program, wanted, threads)
-    by_value = {step.y: choice.engine for step, choice in choices.items()}
     added = Engine("ours") if engines != "torch" and not empty and has_library() else TORCH
+    return Stage(_plan(program, choices, added, threads), samples, choices)
+
+
+def _native_stage(
+    program: Program, sizes: Mapping[Any, int], known: Mapping[tuple[str, str], Choice]
+) -> Stage:
+    """A part of a program on one thread, all by the library, with what is known of its steps."""
+    program = settle(program.bind(sizes), "measure", 1)
+    choices: dict[Step, Choice] = {}
+    for step, choice in choose(program, "ours", 1).items():
+        before = known.get(_name(step), choice)
+        ours = before.engine if before.engine.name == "ours" else candidates(step)[0]
+        choices[step] = Choice(ours, before.ms)
+    (samples,) = sizes.values()
+    return Stage(_plan(program, choices, Engine("ours"), 1), samples, choices)
+
+
+def _plan(program: Program, choices: Mapping[Step, Choice], added: Engine, threads: int) -> Plan:
+    by_value = {step.y: choice.engine for step, choice in choices.items()}
 
     def engine_of(step: Step) -> Engine:
         return by_value.get(step.y, added)  # copies that the plan adds
 
     with torch.inference_mode(False), torch.no_grad():
-        return Planned(Plan(program, engine_of, threads), pieces, trace, choices, engines)
+        return Plan(program, engine_of, threads)
 
 
-def _planned_at_once(
-    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
-) -> list[Planned]:
-    """The pieces, each on one thread, unless a step needs torch, which has threads of its own.
+def _name(step: Step) -> tuple[str, str]:
+    return step.name, step.label()
 
-    Threads that share every layer wait for each other after each; those that have samples of
-    their own wait once.
+
+def _ways(
+    program: Program, batch: Any, rows: Sequence[slice], known: Mapping[tuple[str, str], Choice]
+) -> list[tuple[list[int], list[int]]]:
+    """Where to cut a program, and how many samples each part should take, by measuring the parts.
+
+    Args:
+        program: With a symbol for the batch.
+        batch: The symbol.
+        rows: The samples of each thread.
+        known: What was chosen for its steps.
+
+    Returns:
+        Places and numbers of samples: a sample at a time, and what else seems faster.
     """
-    program = settle(trace.program.bind(sizes), engines, threads)
-    choices = choose(program, engines, threads)
-    if any(choice.reason for choice in choices.values()):
-        return []
-    by_value = {
-        step.y: choice.engine if choice.engine.name == "ours" else candidates(step)[0]
-        for step, choice in choices.items()
-    }
-    at_once = min(threads, pieces)
-    with torch.inference_mode(False), torch.no_grad():
-        plan = Plan(program, lambda step: by_value.get(step.y, Engine("ours")), threads=1)
-        return [Planned(plan, pieces, trace, choices, engines, at_once)]
+    lengths = {part.stop - part.start for part in rows}
+    fitting = [n for n in range(1, max(_SAMPLES) + 1) if all(size % n == 0 for size in lengths)]
+    numbers = sorted({max(n for n in fitting if n <= most) for most in _SAMPLES})
+    simple: tuple[list[int], list[int]] = ([], [1])
+    if len(numbers) == 1:
+        return [simple]
+    places = narrow_places(program)
+    costs = []
+    for part in cut(program, places):
+        stages = [_native_stage(part, {batch: number}, known) for number in numbers]
+        kept = [s for s in stages if s.samples == 1 or 4 * s.plan.memory.arena <= _LARGEST]
+        found = zip([s.samples for s in kept], _milliseconds(kept), strict=True)
+        costs.append({many: ms if many == 1 else ms / _WORTH for many, ms in found})
+    samples = fewest_milliseconds(costs, _ENTER)
+    changes = [i for i in range(1, len(samples)) if samples[i] != samples[i - 1]]
+    better = [places[i - 1] for i in changes], [samples[i] for i in (0, *changes)]
+    return [simple] if better == simple else [simple, better]
 
 
-def _side_by_side(runs: Sequence[Callable[[], list[Any]]]) -> list[list[Any]]:
-    """What they return, the first run here and each of the others on a thread of its own.
-
-    Not a pool: its threads would be missing after a fork, gone once the main thread has ended,
-    and shared by callers. To start a thread takes some tens of microseconds.
-    """
-    found: list[list[Any]] = [[] for _ in runs]
-    errors: list[BaseException] = []
-
-    def work(i: int) -> None:
-        try:
-            found[i] = runs[i]()
-        except BaseException as error:  # raised below, where the caller is
-            errors.append(error)
-
-    threads = [Thread(target=work, args=(i,), daemon=True) for i in range(1, len(runs))]
-    for thread in threads:
-        thread.start()
-    try:
-        found[0] = runs[0]()
-    finally:
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
-    return found
+def _milliseconds(stages: Sequence[Stage]) -> list[float]:
+    """Of one call of each, on one thread."""
+    runs = []
+    for stage in stages:
+        inputs = [torch.ones(tuple(v.shape), **FLOATS) for v in stage.plan.program.inputs]
+        runs.append(stage.plan.repeatable(inputs))
+    clock = clock_for(1)
+    least = [float("inf")] * len(runs)
+    for _ in range(_ROUNDS + 1):
+        for i, run in enumerate(runs):
+            start = clock()
+            run()
+            least[i] = min(least[i], 1e3 * (clock() - start))
+    return least
 
 
 def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
-    """Which of them is: the least of a few rounds in turns, for machines are not always as fast."""
+    """Which of them is: the least of some rounds in turns, for machines are not always as fast."""
     clock = clock_for(threads)
     least = [float("inf")] * len(runs)
-    for round_number in range(_ROUNDS + 1):
+    rounds, end = 0, time.perf_counter() + _SECONDS
+    while rounds <= _ROUNDS or time.perf_counter() < end:
         for i, run in enumerate(runs):
-            if _HOPELESS * min(least) < least[i] < float("inf"):
+            if rounds > _ROUNDS and least[i] > _HOPELESS * min(least):
                 continue
             start = clock()
             run()
-            if round_number:  # the first one allocates
+            if rounds:  # the first one allocates
                 least[i] = min(least[i], clock() - start)
+        rounds += 1
     return least.index(min(least))
-
-
-def _weight_bytes(program: Program) -> int:
-    tensors: dict[int, Tensor] = {}
-    for step in program:
-        if isinstance(step, (Conv, Linear)):
-            graph = step.weights.pattern
-            parts = [step.weights.edges, step.bias]
-            if isinstance(step, Conv) and step.before is not None:
-                parts += [step.before.weights.edges, step.before.bias]
-            parts += [] if graph is None else [graph.indptr, graph.indices]
-            tensors.update((t.data_ptr(), t) for t in parts if t is not None)
-    return sum(t.numel() * t.element_size() for t in tensors.values())

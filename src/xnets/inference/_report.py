@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from xnets._table import format_table
-from xnets.inference._choose import Choice
-from xnets.inference._execute import PLACES, Plan
-from xnets.inference._ir import Aten, Concat, Copy, Step
+from xnets.inference._execute import PLACES
+from xnets.inference._ir import Aten, Concat, Copy
 from xnets.inference._program import Program
+from xnets.inference._stages import Stage
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class StepReport:
             list where that is a choice; or "torch".
         ms: Milliseconds of every candidate that was measured, by name.
         reason: Why there was no choice; "" if there was.
+        samples: How many samples it takes at a time, where the batch is cut into pieces; else 0.
     """
 
     name: str
@@ -36,6 +38,7 @@ class StepReport:
     engine: str
     ms: Mapping[str, float]
     reason: str
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Report:
         engines: As asked for.
         steps: One entry a step.
         operations: Operations of the model in eval mode.
-        pieces: How many pieces the batch is cut into, each run through all steps; the shapes,
-            memory and times of the steps are those of one piece.
+        pieces: How many pieces the batch is cut into, at the most: `samples` of a step says how
+            many samples it takes at a time, whose shape and memory are given.
         at_once: How many pieces run at once, each on a thread of its own.
         written_in_place: Pieces of concatenations that are made where they belong.
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
@@ -108,6 +111,7 @@ class Report:
             f"{self.operations} operations became {len(self.steps)} steps in {self.calls} calls: "
             f"{shares or 'nothing to run'}, {self.threads} threads"
             + (f", the batch in {self.pieces} pieces" if self.pieces > 1 else "")
+            + "".join(self._changes())
             + (f", {self.at_once} at once" if self.at_once > 1 else ""),
             f"part of another step: {fused or 'nothing'}; pieces of concatenations written in "
             f"place: {self.written_in_place}",
@@ -124,46 +128,59 @@ class Report:
             lines.append(f"left to torch, as {reason}: {which}")
         return "\n".join(lines)
 
+    def _changes(self) -> Iterator[str]:
+        for before, step in pairwise(self.steps):
+            if step.samples != before.samples:
+                yield f", from {step.name or step.kind} on {step.samples} samples at a time"
+
 
 def make_report(
-    plan: Plan, choices: Mapping[Step, Choice], operations: int, **facts: Any
+    stages: Sequence[Stage], operations: int, batch: int | None, **facts: Any
 ) -> Report:
-    """The report of a plan.
+    """The report of a network in stages.
 
     Args:
-        plan: The plan.
-        choices: What was chosen for the steps of the program that it was made from.
+        stages: The stages.
         operations: Of the model.
+        batch: Samples of the batch, where it is cut into pieces; else None.
         facts: The other fields.
 
     Returns:
         The report.
     """
-    by_value = {step.y: choice for step, choice in choices.items()}
-    steps = []
-    for step in plan.program:
+    plans = [stage.plan for stage in stages]
+    everything = [step for plan in plans for step in plan.program]
+    copied = {s.y for s in everything if isinstance(s, Copy)}
+    pieces = [x for s in everything if isinstance(s, Concat) for x in s.xs]
+    return Report(
+        steps=tuple(one for stage in stages for one in _step_reports(stage, batch is not None)),
+        operations=operations,
+        pieces=1 if batch is None else batch // min(stage.samples for stage in stages),
+        written_in_place=sum(x not in copied for x in pieces),
+        calls=sum(plan.calls for plan in plans),
+        arena_bytes=4 * sum(plan.memory.arena for plan in plans),
+        unshared_bytes=4 * sum(plan.memory.unshared for plan in plans),
+        threads=plans[0].threads * facts["at_once"],
+        **facts,
+    )
+
+
+def _step_reports(stage: Stage, in_pieces: bool) -> Iterator[StepReport]:
+    by_value = {step.y: choice for step, choice in stage.choices.items()}
+    for step in stage.plan.program:
         if isinstance(step, PLACES):
             continue
         choice = by_value.get(step.y)
-        reason = "a piece that cannot be written in place" if choice is None else choice.reason
-        engine = plan.engine_of(step)
-        ms = {} if choice is None else {str(e): time for e, time in choice.ms.items()}
-        shape = tuple(step.y.shape)
-        steps.append(
-            StepReport(step.name, step.label(), shape, step.fused, str(engine), ms, reason)
+        yield StepReport(
+            name=step.name,
+            kind=step.label(),
+            output=tuple(step.y.shape),
+            fused=step.fused,
+            engine=str(stage.plan.engine_of(step)),
+            ms={} if choice is None else {str(e): time for e, time in choice.ms.items()},
+            reason="a piece that cannot be written in place" if choice is None else choice.reason,
+            samples=stage.samples if in_pieces else 0,
         )
-    copied = {s.y for s in plan.program if isinstance(s, Copy)}
-    pieces = [x for s in plan.program if isinstance(s, Concat) for x in s.xs]
-    return Report(
-        steps=tuple(steps),
-        operations=operations,
-        written_in_place=sum(x not in copied for x in pieces),
-        calls=plan.calls,
-        arena_bytes=4 * plan.memory.arena,
-        unshared_bytes=4 * plan.memory.unshared,
-        threads=plan.threads * facts["at_once"],
-        **facts,
-    )
 
 
 def count_operations(program: Program) -> int:
