@@ -30,6 +30,9 @@ class Emulated:
         self.sizes: dict[int, int] = {}
         self.calls: list[int] = []
 
+    def xn_winograd_size(self, graph: int, conv: int, isa: int) -> int:
+        return 0
+
     def xn_program_scratch(self, address: int, count: int, threads: int, isa: int) -> int:
         return 0
 

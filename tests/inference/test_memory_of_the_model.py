@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 
 import pytest
 import torch
@@ -152,6 +153,44 @@ def test_models_made_in_inference_mode_are_copied() -> None:
         expected = model(x)
     fast = xnets.optimize(model, x)
     assert difference(fast(x), expected) < 1e-5
+
+
+@pytest.mark.parametrize("engines", ENGINES)
+def test_memory_goes_at_once(engines: str) -> None:
+    """Without a collection of garbage, which may be long in coming."""
+    layer = xnets.nn.ExpanderConv2d(8, 8, 3, compression=2, padding=1)
+    model, x = randomized(normed(layer)), torch.randn(2, 8, 4, 4)
+    fast = xnets.optimize(model, x, engines=engines)
+    fast(x)
+    prepared, (planned,) = fast._source[0], fast._plans.values()
+    held = [fast, prepared[0], prepared[1], prepared[0].weight]
+    held += [planned, planned.plan, planned.trace, planned.plan.memory, planned.plan._pool[0].arena]
+    references = [weakref.ref(one) for one in held]
+    gc.collect()  # what torch.export left
+    gc.disable()
+    try:
+        del prepared, planned, held, fast
+        assert [reference() for reference in references] == [None] * len(references)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("engines", ENGINES)
+def test_a_call_that_fails_holds_no_tensors(engines: str) -> None:
+    model, x = plain(), torch.randn(2, 256)
+    fast = xnets.optimize(model, x, engines=engines)
+    (planned,) = fast._plans.values()
+
+    def fail(workspace: object) -> None:
+        raise MemoryError
+
+    planned.plan._instructions.append(([], fail))
+    reference = weakref.ref(x)
+    for run in (fast, fast.profile):
+        with pytest.raises(MemoryError):
+            run(x)
+    del x
+    assert reference() is None
 
 
 def test_plans_share_a_dense_weight() -> None:

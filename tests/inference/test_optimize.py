@@ -33,9 +33,12 @@ NEEDS_LIBRARY = pytest.mark.skipif(not HAS_LIBRARY, reason="no compiled library"
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
     """The compiled library, emulated and watched."""
     emulation = Emulated()
-    monkeypatch.setattr(_execute, "library", lambda: emulation)
-    for module in (_choose, _optimize):
+    for user in (_execute, _native):
+        monkeypatch.setattr(user, "library", lambda: emulation)
+    for module in (_choose, _optimize, _plans):
         monkeypatch.setattr(module, "has_library", lambda: True)
+    if not HAS_LIBRARY:
+        monkeypatch.setattr(_native, "turns", lambda graph, op: None)
     yield emulation
     _choose.forget()  # such measurements are of the emulation
 

@@ -12,8 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import xnets
-from xnets.inference import OptimizedModel, _optimize
+from xnets.inference import OptimizedModel, _native, _optimize
 from xnets.nn import ExpanderConv2d
+
+
+ENGINES = "ours" if _native.has_library() else "torch"
 
 
 class Mixed(nn.Module):
@@ -43,7 +46,7 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def fast(model: nn.Module, images: Tensor) -> OptimizedModel:
-    return xnets.optimize(model, images, engines="ours")
+    return xnets.optimize(model, images, engines=ENGINES)
 
 
 @pytest.fixture(params=[torch.float64, torch.bfloat16], ids=str)
@@ -56,7 +59,7 @@ def default_dtype(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("default_dtype")
 def test_other_default_dtypes(fast: OptimizedModel, model: nn.Module, images: Tensor) -> None:
     """Memory is of float32, whatever torch makes by default."""
-    for one in (fast, xnets.optimize(model, images, engines="ours")):
+    for one in (fast, xnets.optimize(model, images, engines=ENGINES)):
         y = one(images)
         assert y.dtype == torch.float32
         torch.testing.assert_close(y, model(images))
@@ -74,7 +77,7 @@ def test_autocast_changes_nothing(fast: OptimizedModel, model: nn.Module, images
     expected = fast(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(fast(images), expected)
-        made = xnets.optimize(model, images, engines="ours")
+        made = xnets.optimize(model, images, engines=ENGINES)
         assert torch.is_autocast_enabled("cpu")
     torch.testing.assert_close(made(images), expected)
 
@@ -128,7 +131,7 @@ def test_sizes_without_end_keep_few_plans(
     model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_optimize, "_MOST_PLANS", 3)
-    fast = xnets.optimize(model, images, engines="ours")
+    fast = xnets.optimize(model, images, engines=ENGINES)
     for batch in (3, 4, 5, 6, 2, 3):
         x = torch.randn(batch, 8, 6, 6)
         torch.testing.assert_close(fast(x), model(x))
@@ -139,7 +142,7 @@ def test_image_sizes_without_end_keep_few_traces(monkeypatch: pytest.MonkeyPatch
     """Each has weights of its own; the first, which serves any batch, stays."""
     monkeypatch.setattr(_optimize, "_MOST_PLANS", 2)
     model = nn.Sequential(ExpanderConv2d(8, 8, 3, compression=2), nn.ReLU()).eval()
-    fast = xnets.optimize(model, torch.randn(2, 8, 6, 6), engines="ours")
+    fast = xnets.optimize(model, torch.randn(2, 8, 6, 6), engines=ENGINES)
     for side in (7, 8, 9, 10, 6, 7):
         x = torch.randn(2, 8, side, side)
         torch.testing.assert_close(fast(x), model(x))

@@ -163,6 +163,20 @@ def test_many_shapes_keep_few_plans() -> None:
     assert len(graph._plans) <= _cpu_library._MOST_PLANS
 
 
+def test_tables_and_plans_go_with_the_layer() -> None:
+    """At once, without a collection of garbage."""
+    layer, x = build("linear")
+    layer(x)
+    graph = weakref.ref(_cpu_ops._graph(layer.indptr, layer.indices, 24, 16, 1, 1))
+    gc.collect()
+    gc.disable()
+    try:
+        del layer
+        assert graph() is None
+    finally:
+        gc.enable()
+
+
 def test_inference_tensors() -> None:
     with torch.inference_mode():
         layer, x = build("conv")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xnets.inference._execute import PLACES, TORCH, Engine, Plan
+from xnets.inference._execute import PLACES, TORCH, Engine, Plan, clock_for
 from xnets.inference._fuse import apart
 from xnets.inference._ir import Aten, Conv, Linear, Step, Value
 from xnets.inference._native import has_library, why_not_native
@@ -162,8 +162,7 @@ def _measure(step: Step, threads: int) -> dict[Engine, float]:
     runs: dict[Engine, Callable[[], object]] = {}
     for engine in candidates(step):
         runs[engine] = _alone(step, engine, threads, inputs)
-    # One thread's own time does not count what else runs on the machine.
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = clock_for(threads)
     with torch.no_grad():
         for run in runs.values():  # warm: allocate, load code
             run()

@@ -20,7 +20,7 @@ from xnets.inference._memory import Memory
 from xnets.inference._native import NativeStep, library, native_step
 from xnets.inference._program import Program
 from xnets.inference._weights import FLOATS
-from xnets.ops._cpu_library import ISA
+from xnets.ops._cpu_library import ISA, must
 from xnets.ops._cpu_program import CStep, CTensor
 
 
@@ -64,6 +64,11 @@ class Workspace:
         self.slots[0] = self.arena.data_ptr()
 
 
+def clock_for(threads: int) -> Callable[[], float]:
+    """What to time so many threads by: one thread's own time leaves out what else runs here."""
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
 Instruction = Callable[[Workspace], None]
 Fetch = Callable[[Workspace], Any]
 
@@ -91,7 +96,6 @@ class Plan:
         self._view_numbers: dict[Value, int] = {}
         self._users = self.program.users()
         self.scratch = 0
-        self._kept: list[NativeStep] = []
         self._instructions: list[tuple[list[Step], Instruction]] = []
         self._build()
         self._outputs = [
@@ -129,9 +133,9 @@ class Plan:
         try:
             for _, instruction in self._instructions:
                 instruction(workspace)
-            return self._leave(workspace)
+            return self._outputs_in(workspace)
         finally:
-            self._pool.append(workspace)
+            self._leave(workspace)
 
     def repeatable(self, inputs: Sequence[Tensor]) -> Callable[[], None]:
         """The steps alone, on memory that is allocated once: what they cost inside a network.
@@ -159,8 +163,7 @@ class Plan:
         Returns:
             Each step and the milliseconds that it took.
         """
-        # One thread's own time does not count what else runs on the machine.
-        clock = time.thread_time if self.threads == 1 else time.perf_counter
+        clock = clock_for(self.threads)
         workspace = self._enter(inputs)
         found = []
         try:
@@ -175,9 +178,8 @@ class Plan:
                     start = clock()
                     part(workspace)
                     found.append((step, 1e3 * (clock() - start)))
-            self._leave(workspace)
         finally:
-            self._pool.append(workspace)
+            self._leave(workspace)
         return found
 
     def _enter(self, inputs: Sequence[Tensor]) -> Workspace:
@@ -193,10 +195,14 @@ class Plan:
             workspace.slots[slot] = tensor.data_ptr()
         return workspace
 
-    def _leave(self, workspace: Workspace) -> list[Any]:
+    def _outputs_in(self, workspace: Workspace) -> list[Any]:
         outputs = [fetch(workspace) if callable(fetch) else fetch for fetch in self._outputs]
-        workspace.tensors = [None] * self.num_slots
         return [o.contiguous() if isinstance(o, Tensor) else o for o in outputs]
+
+    def _leave(self, workspace: Workspace) -> None:
+        """Give a workspace back, without the tensors of the call, whether or not it failed."""
+        workspace.tensors = [None] * self.num_slots
+        self._pool.append(workspace)
 
     # --- building --------------------------------------------------------------------------------
 
@@ -319,24 +325,24 @@ class _NativeRun:
         self._address = ctypes.addressof(self._steps)
         count = len(steps)
         self.scratch = int(self._library.xn_program_scratch(self._address, count, threads, ISA))
-        _must(1 if self.scratch < 0 else 0)
+        must(1 if self.scratch < 0 else 0)
 
     def check(self, sizes: list[int]) -> None:
         """Make sure that every step stays inside its slots, given their sizes in numbers."""
         array = (ctypes.c_int64 * len(sizes))(*sizes)
         check = self._library.xn_program_check
-        _must(check(self._address, len(self._steps), ctypes.addressof(array), len(sizes)))
+        must(check(self._address, len(self._steps), ctypes.addressof(array), len(sizes)))
 
     def __call__(self, w: Workspace) -> None:
         count = len(self._steps)
-        _must(self._run(self._address, count, w.slots, w.scratch_address, self._threads, ISA))
+        must(self._run(self._address, count, w.slots, w.scratch_address, self._threads, ISA))
 
     def one_by_one(self) -> list[Instruction]:
         """The steps as calls of their own."""
 
         def one(position: int) -> Instruction:
             address = self._address + position * ctypes.sizeof(CStep)
-            return lambda w: _must(
+            return lambda w: must(
                 self._run(address, 1, w.slots, w.scratch_address, self._threads, ISA)
             )
 
@@ -352,11 +358,6 @@ def _large(count: int) -> Tensor:
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(advice)
     return torch.frombuffer(memory, dtype=torch.float32)
-
-
-def _must(code: int) -> None:
-    if code:
-        raise RuntimeError(f"the compiled library refuses these steps (code {code})")
 
 
 def _let_go(slots: Sequence[int]) -> Instruction:

@@ -21,6 +21,7 @@ from xnets.inference._place import Places
 from xnets.inference._program import Program
 
 ALIGNMENT = 16  # numbers: 64 bytes, a line of the cache
+IsNative = Callable[[Step], bool]
 
 
 @dataclass
@@ -60,14 +61,13 @@ class Memory:
         unshared: What the arena would be if nothing were used again.
     """
 
-    def __init__(self, program: Program, is_native: Callable[[Step], bool]) -> None:
+    def __init__(self, program: Program, is_native: IsNative) -> None:
         self.places = Places(program)
         self.program = self.places.program
-        self._is_native = is_native
         self._held: dict[Value, set[Value]] = {}
         self.roots: dict[Value, Root] = {}
-        self._live()
-        self._work_in_place()
+        self._live(is_native)
+        self._work_in_place(is_native)
         self.arena = _assign([root for root in self.roots.values() if root.kind == "arena"])
         self.unshared = sum(root.size for root in self.roots.values() if root.kind == "arena")
 
@@ -77,7 +77,7 @@ class Memory:
         names = self._held.get(value, (value,))
         return {self.places.of(name).root for name in names}
 
-    def _live(self) -> None:
+    def _live(self, is_native: IsNative) -> None:
         for value in self.program.inputs:
             self.roots[value] = Root(value, _size(value), -1, -1, "input")
         for position, step in enumerate(self.program):
@@ -85,7 +85,7 @@ class Memory:
                 for name in self._roots_of(value):
                     self.roots[name].last = max(self.roots[name].last, position)
             for value in step.makes:
-                self._make(step, value, position)
+                self._make(step, value, position, is_native)
         end = len(self.program.steps)
         for value in self.program.output_values:
             for name in self._roots_of(value):
@@ -94,7 +94,7 @@ class Memory:
                 if root.kind == "arena":
                     root.kind = "output"
 
-    def _make(self, step: Step, value: Value, position: int) -> None:
+    def _make(self, step: Step, value: Value, position: int, is_native: IsNative) -> None:
         if isinstance(step, Aten) and step.may_alias:
             self._held[value] = {r for read in step.reads for r in self._roots_of(read)} | {value}
         name = self.places.of(value).root
@@ -103,17 +103,15 @@ class Memory:
                 self._held[value] = {r for read in step.reads for r in self._roots_of(read)}
             return
         if name not in self.roots:
-            own = name is value and not isinstance(step, Concat) and not self._is_native(step)
+            own = name is value and not isinstance(step, Concat) and not is_native(step)
             self.roots[name] = Root(
                 name, _size(name), position, position, "torch" if own else "arena"
             )
 
-    def _work_in_place(self) -> None:
+    def _work_in_place(self, is_native: IsNative) -> None:
         """Let what is added to be overwritten by the sum, where nobody reads it afterwards."""
         for position, step in enumerate(self.program):
-            if not isinstance(step, (Conv, Linear, Pointwise, ScaleBy)) or not self._is_native(
-                step
-            ):
+            if not (isinstance(step, (Conv, Linear, Pointwise, ScaleBy)) and is_native(step)):
                 continue
             own = self.roots.get(step.y)
             if own is None or own.kind != "arena" or own.first != position:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ from xnets.ops._cpu_library import (
     LIBRARY,
     CConv,
     CGraph,
+    triple,
     turns,
 )
 from xnets.ops._cpu_program import Act as CAct
@@ -160,7 +162,7 @@ def _linear(built: NativeStep, step: Linear, rows: int) -> None:
     c = built.c
     c.kind = Kind.LINEAR
     _product(built, step, rows)
-    c.rows = step.x.shape[0] if len(step.x.shape) == 2 else _product_of(step.x.shape[:-1])
+    c.rows = step.x.shape[0] if len(step.x.shape) == 2 else math.prod(step.x.shape[:-1])
     if len(step.x.shape) > 2:  # rows side by side
         c.x.image, c.y.image = step.weights.num_in, step.weights.num_out
         c.residual.image = step.weights.num_out
@@ -172,8 +174,8 @@ def _product(built: NativeStep, step: Conv | Linear, rows: int) -> None:
     tables = (pattern.indptr.contiguous(), pattern.indices.contiguous())
     built.keep += tables
     graph = CGraph(weights.num_in, weights.num_out, *pattern.block, *(t.data_ptr() for t in tables))
-    positions = _product_of(step.y.shape) // weights.num_out
-    if _product_of(weights.kernel) == 1 and positions >= FEWEST_TO_SHARE:
+    positions = math.prod(step.y.shape) // weights.num_out
+    if math.prod(weights.kernel) == 1 and positions >= FEWEST_TO_SHARE:
         table = turns(graph, FORWARD)
         built.keep.append(table)
         graph.turns = None if table is None else table.data_ptr()
@@ -190,7 +192,7 @@ def _pool(built: NativeStep, step: Pool, rows: int) -> None:
     c.conv = built.structure(
         _geometry(step.x, step.kernel, step.stride, step.padding, step.dilation)
     )
-    c.output = _triple(step.y.shape[2:], 1)
+    c.output = triple(step.y.shape[2:], 1)
 
 
 def _pointwise(built: NativeStep, step: Pointwise, rows: int) -> None:
@@ -216,20 +218,16 @@ def _scale_by(built: NativeStep, step: ScaleBy, rows: int) -> None:
 def _pixels(built: NativeStep, step: Any) -> None:
     c, shape = built.c, step.x.shape
     c.channels_in, c.channels_out = shape[1], step.y.shape[1]
-    spatial = shape[2:] if len(shape) <= 5 else (_product_of(shape[2:]),)
-    conv = CConv(shape[0], _triple(spatial, 1))
+    spatial = shape[2:] if len(shape) <= 5 else (math.prod(shape[2:]),)
+    conv = CConv(shape[0], triple(spatial, 1))
     for field_name, fill in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
-        setattr(conv, field_name, _triple((), fill))
+        setattr(conv, field_name, triple((), fill))
     c.conv = built.structure(conv)
 
 
 def _geometry(x: Value, *steps: tuple[int, ...]) -> CConv:
     fields = zip((x.shape[2:], *steps), (1, 1, 1, 0, 1), strict=True)
-    return CConv(x.shape[0], *(_triple(values, fill) for values, fill in fields))
-
-
-def _triple(values: tuple[int, ...], fill: int) -> Any:
-    return (ctypes.c_int32 * 3)(*[fill] * (3 - len(values)), *values)
+    return CConv(x.shape[0], *(triple(values, fill) for values, fill in fields))
 
 
 def _act(act: Act) -> tuple[int, float, float]:
@@ -239,13 +237,6 @@ def _act(act: Act) -> tuple[int, float, float]:
     if act.low == -float("inf"):
         low = act.low
     return CAct[act.kind.upper()], low, high
-
-
-def _product_of(sizes: tuple[int, ...]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 _BUILDERS: dict[type[Step], Callable[[NativeStep, Any, int], None]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from threading import Thread
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from xnets.inference._borrowed import Borrowed
 from xnets.inference._choose import Choice, candidates, choose, settle
-from xnets.inference._execute import TORCH, Engine, Plan
+from xnets.inference._execute import TORCH, Engine, Plan, clock_for
 from xnets.inference._ir import Aten, Conv, Linear, Step, Value
 from xnets.inference._native import has_library
 from xnets.inference._program import Program, is_expression
@@ -256,7 +255,7 @@ def _side_by_side(runs: Sequence[Callable[[], list[Any]]]) -> list[list[Any]]:
 
 def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
     """Which of them is: the least of a few rounds in turns, for machines are not always as fast."""
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = clock_for(threads)
     least = [float("inf")] * len(runs)
     for round_number in range(_ROUNDS + 1):
         for i, run in enumerate(runs):

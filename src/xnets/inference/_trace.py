@@ -12,6 +12,7 @@ import contextlib
 import copy
 import gc
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -112,10 +113,11 @@ def prepare(model: nn.Module) -> nn.Module:
     """
     copied = copy.deepcopy(model, aliases(model)).eval().requires_grad_(False)
     for name, layer in copied.named_modules():
+        # Weakly: a layer that holds itself would stay until a collection of garbage.
         if isinstance(layer, ExpanderLayer):
-            layer.forward = partial(_leaf, layer, name)  # type: ignore[method-assign]
+            layer.forward = partial(_leaf, weakref.proxy(layer), name)  # type: ignore[method-assign]
         elif type(layer) in _NORMS and layer.running_mean is not None:
-            layer.forward = partial(_norm_leaf, layer)  # type: ignore[method-assign]
+            layer.forward = partial(_norm_leaf, weakref.proxy(layer))  # type: ignore[method-assign]
     return copied
 
 

@@ -120,7 +120,7 @@ def turns(graph: CGraph, op: int) -> Tensor | None:
     """
     pointer = ctypes.addressof(graph)
     room = LIBRARY.xn_turns_room(pointer, op, 0)  # type: ignore[union-attr]
-    _must(1 if room < 0 else 0)
+    must(1 if room < 0 else 0)
     if room == 0:
         return None
     table = torch.empty(room, dtype=torch.int32, device="cpu")
@@ -145,7 +145,7 @@ class Graph:
         self._turns: dict[int, Tensor | None] = {}
         self._lock = threading.Lock()
         self._plans: dict[object, Plan] = {}
-        _must(LIBRARY.xn_check_graph(self.pointer))  # type: ignore[union-attr]
+        must(LIBRARY.xn_check_graph(self.pointer))  # type: ignore[union-attr]
 
     def transpose(self) -> None:
         """Fill the transposed tables, which gradients to the input need, once."""
@@ -157,7 +157,7 @@ class Graph:
             lengths = (self.c.num_in // self.c.b_in + 1, self.edges, self.edges)
             tables = [torch.empty(n, dtype=torch.int32, device="cpu") for n in lengths]
             addresses = [table.data_ptr() for table in tables]
-            _must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
+            must(LIBRARY.xn_transpose(self.pointer, *addresses))  # type: ignore[union-attr]
             self.c.t_indptr, self.c.t_indices, self.c.t_edges = addresses
             self._transposed = tables
 
@@ -181,51 +181,49 @@ class Graph:
         if plan is None:
             if len(self._plans) >= _MOST_PLANS:  # sizes that vary without end, as of sentences
                 self._plans.clear()
-            plan = self._plans[key] = Plan(self, x.shape, kernel, steps, threads)
+            plan = self._plans[key] = Plan(x.shape, kernel, steps, threads)
         return plan
 
 
 class Plan:
-    """Calls of one graph on one shape: which functions of the library, with what scratch."""
+    """Calls of one graph on one shape: which functions of the library, with what scratch.
+
+    Does not hold the graph, which holds it: else both would stay until a collection of garbage.
+    """
 
     def __init__(
-        self,
-        graph: Graph,
-        shape: torch.Size,
-        kernel: torch.Size,
-        steps: tuple[list[int], ...],
-        threads: int,
+        self, shape: torch.Size, kernel: torch.Size, steps: tuple[list[int], ...], threads: int
     ) -> None:
-        self.graph, self.threads = graph, threads
+        self.threads = threads
         self._kind = "conv" if steps[0] else "linear"
         self._conv = CConv()
         self._shape = shape[0]
         if self._kind == "conv":
             fields, fill = (shape[2:], kernel, *steps), (1, 1, 1, 0, 1)
-            self._conv = CConv(shape[0], *map(_triple, fields, fill))
+            self._conv = CConv(shape[0], *map(triple, fields, fill))
             self._shape = ctypes.addressof(self._conv)
         self._functions = [getattr(LIBRARY, f"xn_{self._kind}_{step}") for step in _STEPS]
         self._measured: list[tuple[CGraph, int] | None] = [None] * 3
         positions = math.prod((shape[0], *shape[2:]))
         self._may_share = math.prod(kernel) == 1 and positions >= FEWEST_TO_SHARE
 
-    def run(self, op: int, *tensors: Tensor | None) -> None:
+    def run(self, graph: Graph, op: int, *tensors: Tensor | None) -> None:
         """Run one function on contiguous tensors; the last is the result."""
         measured = self._measured[op]
         if measured is None:
             if self._may_share and op != GRAD_WEIGHT:
-                self.graph.share(op)
+                graph.share(op)
             # A copy: with a table found later, for other shapes, a call might need more scratch.
-            graph = CGraph.from_buffer_copy(self.graph.c)
+            c = CGraph.from_buffer_copy(graph.c)
             measure = getattr(LIBRARY, f"xn_{self._kind}_scratch")
-            size = measure(ctypes.addressof(graph), self._shape, op, self.threads, ISA)
-            _must(1 if size < 0 else 0)
-            measured = self._measured[op] = graph, size
-        graph, size = measured
+            size = measure(ctypes.addressof(c), self._shape, op, self.threads, ISA)
+            must(1 if size < 0 else 0)
+            measured = self._measured[op] = c, size
+        c, size = measured
         arrays = (*tensors, _scratch(size))  # held until the call returns: a large one is not kept
         addresses = [None if t is None else t.data_ptr() for t in arrays]
         function = self._functions[op]
-        _must(function(ctypes.addressof(graph), self._shape, *addresses, self.threads, ISA))
+        must(function(ctypes.addressof(c), self._shape, *addresses, self.threads, ISA))
 
 
 class _Held(threading.local):
@@ -252,10 +250,12 @@ def release_scratch() -> None:
     _HELD.memory = None
 
 
-def _triple(values: Sequence[int], fill: int) -> ctypes.Array[ctypes.c_int32]:
+def triple(values: Sequence[int], fill: int) -> ctypes.Array[ctypes.c_int32]:
+    """Three sizes as the library takes them, whose first are `fill` where there are fewer."""
     return (ctypes.c_int32 * 3)(*[fill] * (3 - len(values)), *values)
 
 
-def _must(code: int) -> None:
+def must(code: int) -> None:
+    """Raise RuntimeError if the library returned a code that is not 0."""
     if code:
         raise RuntimeError(f"the compiled kernels refuse this call (code {code})")

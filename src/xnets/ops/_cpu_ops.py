@@ -23,8 +23,8 @@ def _forward(
     x, weight = x.contiguous(), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     y = x.new_empty(output_shape(x, weight, sizes, *steps))
-    plan = _graph(indptr, indices, *sizes).plan(x, weight.shape[1:], *steps)
-    plan.run(FORWARD, x, weight, bias, y)
+    graph = _graph(indptr, indices, *sizes)
+    graph.plan(x, weight.shape[1:], *steps).run(graph, FORWARD, x, weight, bias, y)
     return y
 
 
@@ -47,10 +47,10 @@ def _backward(
     if needed[0]:
         graph.transpose()
         grad_x = x.new_empty(x.shape)
-        plan.run(GRAD_INPUT, grad, weight, grad_x)
+        plan.run(graph, GRAD_INPUT, grad, weight, grad_x)
     if needed[1]:
         grad_weight = weight.new_empty(weight.shape)
-        plan.run(GRAD_WEIGHT, x, grad, grad_weight)
+        plan.run(graph, GRAD_WEIGHT, x, grad, grad_weight)
     return grad_x, grad_weight
 
 
