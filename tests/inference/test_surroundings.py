@@ -15,7 +15,6 @@ import xnets
 from xnets.inference import OptimizedModel, _native, _optimize
 from xnets.nn import ExpanderConv2d
 
-
 ENGINES = "ours" if _native.has_library() else "torch"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from xnets.inference._borrowed import Borrowed
 from xnets.inference._choose import Choice, candidates, choose, settle
 from xnets.inference._execute import TORCH, Engine, Plan, clock_for
-from xnets.inference._ir import Aten, Conv, Linear, Step, Value
+from xnets.inference._ir import Aten, Step, Value, weights_of
 from xnets.inference._native import has_library
 from xnets.inference._program import Program, is_expression
 from xnets.inference._report import Report, make_report
@@ -140,7 +140,7 @@ class Planned:
             at_once=self.at_once,
             engines=self._engines,
             inputs=tuple(shapes),
-            weight_bytes=_weight_bytes(program),
+            weight_bytes=self.plan.weight_bytes,
             error=error,
             seconds=seconds,
         )
@@ -164,19 +164,29 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
     Returns:
         The fastest plan.
     """
+    try:
+        return _fastest_planned(trace, sizes, engines, threads)
+    finally:
+        for step in trace.program:
+            for weights in weights_of(step):
+                weights.kept.clear()
+
+
+def _fastest_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int) -> Planned:
     planned = _planned(trace, sizes, 1, engines, threads)
+    assert planned is not None
     batch = trace.any_batch
     if engines != "measure" or batch is None or not has_library():
         return planned
     whole = sizes[batch]
-    cuts = [whole // size for size in _PIECES if size < whole and whole % size == 0]
-    if not cuts:
-        return planned
     found = [planned]
-    for count in cuts:
-        found.append(_planned(trace, {batch: whole // count}, count, engines, threads))
-        if threads > 1:
-            found += _planned_at_once(trace, {batch: whole // count}, count, engines, threads)
+    for size in _PIECES:
+        if size < whole and whole % size == 0:
+            for at_once in sorted({1, min(threads, whole // size)}):
+                one = _planned(trace, {batch: size}, whole // size, engines, threads, at_once)
+                found += [] if one is None else [one]
+    if len(found) == 1:
+        return planned
     inputs = [torch.zeros(tuple(v.shape), **FLOATS) for v in planned.plan.program.inputs]
     leaves: list[Any] = [None] * (max(trace.tensor_leaves) + 1)
     for index, tensor in zip(trace.tensor_leaves, inputs, strict=True):
@@ -186,43 +196,39 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
 
 
 def _planned(
-    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
-) -> Planned:
+    trace: Trace,
+    sizes: Mapping[Any, int],
+    pieces: int,
+    engines: str,
+    threads: int,
+    at_once: int = 1,
+) -> Planned | None:
+    """A plan for one piece of the batch.
+
+    Several pieces at once take one thread each: threads that share every layer wait for each other
+    after each, those that have samples of their own wait once. None if a step needs torch then,
+    which has threads of its own.
+    """
     program = trace.program.bind(sizes)
     empty = any(0 in value.shape for value in program.inputs)
     wanted = "torch" if empty else engines
     program = settle(program, wanted, threads)
     choices = choose(program, wanted, threads)
-    by_value = {step.y: choice.engine for step, choice in choices.items()}
+    engine_by_value = {step.y: choice.engine for step, choice in choices.items()}
+    if at_once > 1:
+        if any(choice.reason for choice in choices.values()):
+            return None
+        for step, choice in choices.items():
+            if choice.engine == TORCH:
+                engine_by_value[step.y] = candidates(step)[0]
     added = Engine("ours") if engines != "torch" and not empty and has_library() else TORCH
 
     def engine_of(step: Step) -> Engine:
-        return by_value.get(step.y, added)  # copies that the plan adds
+        return engine_by_value.get(step.y, added)  # copies that the plan adds
 
     with torch.inference_mode(False), torch.no_grad():
-        return Planned(Plan(program, engine_of, threads), pieces, trace, choices, engines)
-
-
-def _planned_at_once(
-    trace: Trace, sizes: Mapping[Any, int], pieces: int, engines: str, threads: int
-) -> list[Planned]:
-    """The pieces, each on one thread, unless a step needs torch, which has threads of its own.
-
-    Threads that share every layer wait for each other after each; those that have samples of
-    their own wait once.
-    """
-    program = settle(trace.program.bind(sizes), engines, threads)
-    choices = choose(program, engines, threads)
-    if any(choice.reason for choice in choices.values()):
-        return []
-    by_value = {
-        step.y: choice.engine if choice.engine.name == "ours" else candidates(step)[0]
-        for step, choice in choices.items()
-    }
-    at_once = min(threads, pieces)
-    with torch.inference_mode(False), torch.no_grad():
-        plan = Plan(program, lambda step: by_value.get(step.y, Engine("ours")), threads=1)
-        return [Planned(plan, pieces, trace, choices, engines, at_once)]
+        plan = Plan(program, engine_of, threads if at_once == 1 else 1)
+        return Planned(plan, pieces, trace, choices, engines, at_once)
 
 
 def _side_by_side(runs: Sequence[Callable[[], list[Any]]]) -> list[list[Any]]:
@@ -266,16 +272,3 @@ def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
             if round_number:  # the first one allocates
                 least[i] = min(least[i], clock() - start)
     return least.index(min(least))
-
-
-def _weight_bytes(program: Program) -> int:
-    tensors: dict[int, Tensor] = {}
-    for step in program:
-        if isinstance(step, (Conv, Linear)):
-            graph = step.weights.pattern
-            parts = [step.weights.edges, step.bias]
-            if isinstance(step, Conv) and step.before is not None:
-                parts += [step.before.weights.edges, step.before.bias]
-            parts += [] if graph is None else [graph.indptr, graph.indices]
-            tensors.update((t.data_ptr(), t) for t in parts if t is not None)
-    return sum(t.numel() * t.element_size() for t in tensors.values())

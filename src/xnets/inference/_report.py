@@ -55,7 +55,7 @@ class Report:
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
         arena_bytes: Memory of all activations of a call.
         unshared_bytes: What that would be if no memory were used twice.
-        weight_bytes: Of weights, biases and index tables.
+        weight_bytes: Of all weights, in every form that is held, index tables and constants.
         error: Largest difference from the model's output, relative to its largest.
         seconds: How long all this took.
     """
