@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import xnets
-from xnets.inference import OptimizedModel, _native, _optimize
+from xnets.inference import OptimizedModel, _native, _optimize, _plans
 from xnets.nn import ExpanderConv2d
 
 ENGINES = "ours" if _native.has_library() else "torch"
@@ -81,6 +81,27 @@ def test_autocast_changes_nothing(fast: OptimizedModel, model: nn.Module, images
     torch.testing.assert_close(made(images), expected)
 
 
+def test_autocast_is_off_in_profiles_and_reports(
+    model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return function(*arguments)
+
+        return run
+
+    fast = xnets.optimize(model, images, engines=ENGINES)
+    monkeypatch.setattr(_optimize, "make_planned", noting(_optimize.make_planned))
+    monkeypatch.setattr(_plans.Planned, "time", noting(_plans.Planned.time))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast.profile(images, rounds=1)
+        fast.report_for(images[:1])
+    assert seen == [False, False]
+
+
 def test_negated_views(fast: OptimizedModel, images: Tensor) -> None:
     """The bit says that the numbers are to be read with the other sign."""
     torch.testing.assert_close(fast(torch._neg_view(images)), fast(-images))
@@ -98,7 +119,7 @@ def test_refuses_other_tensors_of_a_known_size(
     fast: OptimizedModel, images: Tensor, name: str
 ) -> None:
     fast(images)
-    with pytest.raises(ValueError, match="an input is"):
+    with pytest.raises(ValueError, match=r"`x` is .*, must be .*: call `\."):
         fast(OTHERS[name](images))
 
 
@@ -135,6 +156,28 @@ def test_sizes_without_end_keep_few_plans(
         x = torch.randn(batch, 8, 6, 6)
         torch.testing.assert_close(fast(x), model(x))
         assert len(fast._plans) <= 3
+
+
+def test_what_was_not_used_for_longest_is_let_go(
+    model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_optimize, "_MOST_PLANS", 2)
+    fast = xnets.optimize(model, images, engines=ENGINES)
+    first = next(iter(fast._plans.values()))
+    for batch in (3, 4, 5):  # the first stays, as it is used in between
+        fast(torch.randn(batch, 8, 6, 6))
+        fast(images)
+        assert first in fast._plans.values()
+    assert len(fast._plans) == 2
+
+
+def test_a_trace_stays_as_long_as_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_optimize, "_MOST_PLANS", 1)
+    model = nn.Sequential(ExpanderConv2d(8, 8, 3, compression=2), nn.ReLU()).eval()
+    fast = xnets.optimize(model, torch.randn(2, 8, 6, 6), engines=ENGINES)
+    fast(torch.randn(2, 8, 7, 7))
+    (planned,) = fast._plans.values()
+    assert planned.trace in fast._traces
 
 
 def test_image_sizes_without_end_keep_few_traces(monkeypatch: pytest.MonkeyPatch) -> None:
