@@ -13,10 +13,12 @@ from torch import Tensor, nn
 import xnets
 from tests.inference.conftest import difference, randomized
 from tests.inference.nets import Lambda, normed
-from xnets.inference import _native
+from xnets.inference import _choose, _native
 from xnets.inference._weights import Weights
 from xnets.ops import make_pattern
+from xnets.ops._cpu_library import FORWARD, CGraph, turns
 
+NEEDS_LIBRARY = pytest.mark.skipif(not _native.has_library(), reason="no compiled library")
 ENGINES = ["torch", *(["ours"] if _native.has_library() else [])]
 
 
@@ -162,9 +164,10 @@ def test_memory_goes_at_once(engines: str) -> None:
     model, x = randomized(normed(layer)), torch.randn(2, 8, 4, 4)
     fast = xnets.optimize(model, x, engines=engines)
     fast(x)
-    ((prepared, _), (planned,)) = fast._source, fast._plans.values()
+    prepared, (planned,) = fast._source[0], fast._plans.values()
+    plan = planned.stages[0].plan
     held = [fast, prepared[0], prepared[1], prepared[0].weight]
-    held += [planned, planned.plan, planned.trace, planned.plan.memory, planned.plan._pool[0].arena]
+    held += [planned, plan, planned.trace, plan.memory, plan._pool[0].arena]
     references = [weakref.ref(one) for one in held]
     gc.collect()  # what torch.export left
     gc.disable()
@@ -184,7 +187,7 @@ def test_a_call_that_fails_holds_no_tensors(engines: str) -> None:
     def fail(workspace: object) -> None:
         raise MemoryError
 
-    planned.plan._instructions.append(([], fail))
+    planned.stages[0].plan._instructions.append(([], fail))
     reference = weakref.ref(x)
     for run in (fast, fast.profile):
         with pytest.raises(MemoryError):
@@ -202,6 +205,53 @@ def test_plans_share_a_dense_weight() -> None:
     del first
     assert weights.dense().shape == (2, 2, 1, 1)
     assert address
+
+
+def test_forms_that_kernels_do_without_are_remembered() -> None:
+    weights = Weights(torch.randn(2, 1, 1), 2, 2)
+    made: list[None] = []
+    for _ in range(2):
+        assert weights.form("turns", lambda: made.append(None)) is None
+    assert len(made) == 1
+
+
+@NEEDS_LIBRARY
+@pytest.mark.parametrize("block", [(1, 1), (4, 1)])
+def test_tables_are_made_once(block: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For measurements, and for plans of all sizes."""
+    made: list[Tensor | None] = []
+
+    def counted(graph: CGraph, op: int) -> Tensor | None:
+        made.append(turns(graph, op))
+        return made[-1]
+
+    monkeypatch.setattr(_native, "turns", counted)
+    _choose.forget()
+    layer = xnets.nn.ExpanderConv2d(64, 64, 1, compression=2, block=block)
+    fast = xnets.optimize(nn.Sequential(layer).eval(), torch.randn(2, 64, 16, 16))
+    for batch in (1, 3):
+        fast(torch.randn(batch, 64, 16, 16))
+    assert len(made) == 1
+    assert (made[0] is None) == (block == (4, 1))
+
+
+@pytest.mark.parametrize("engines", ENGINES)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_report_counts_all_that_is_held(engines: str, kernel: int) -> None:
+    layer = xnets.nn.ExpanderConv2d(64, 64, kernel, compression=2, padding=kernel // 2)
+    model, x = nn.Sequential(layer, nn.LayerNorm(16)).eval(), torch.randn(1, 64, 16, 16)
+    fast = xnets.optimize(model, x, engines=engines)
+    of_the_model = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    more = fast.report.weight_bytes - of_the_model
+    if engines == "torch":
+        assert more == layer.to_dense().weight.nbytes
+    elif kernel == 1:
+        graph = CGraph(64, 64, 1, 1, layer.indptr.data_ptr(), layer.indices.data_ptr())
+        table = turns(graph, FORWARD)
+        assert more == (0 if table is None else table.nbytes)
+    else:  # transformed by Winograd's algorithm, or not at all
+        transformed = layer.weight.nbytes * 16 / 9
+        assert transformed <= more < 1.1 * transformed or (_native.ISA and more == 0)
 
 
 @pytest.mark.parametrize("affine", [True, False])

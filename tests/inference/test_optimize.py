@@ -269,8 +269,17 @@ def test_several_arguments() -> None:
     assert difference(fast(*arguments), Two()(*arguments)) < 1e-6
     other = (*arguments[:2], 3.0)
     assert difference(fast(*other), Two()(*other)) < 1e-6
-    with pytest.raises(ValueError, match="must be built as the example"):
-        fast(arguments[0])
+
+
+def test_constants_of_another_type_are_others() -> None:
+    """1, 1.0 and True are equal, and make different programs."""
+    model = Lambda(lambda m, x: x)
+    model.forward = lambda x, factor: x * factor  # type: ignore[method-assign]
+    x = torch.arange(6).view(2, 3)
+    fast = xnets.optimize(model.eval(), (x, 2))
+    assert fast(x, 2).dtype == torch.int64
+    assert fast(x, 2.0).dtype == torch.float32
+    assert fast(x, 2).dtype == torch.int64
 
 
 def test_report_and_profile() -> None:
@@ -359,7 +368,7 @@ def test_other_types_are_refused() -> None:
         xnets.optimize(conv().double().eval(), x.double())
     with pytest.raises(ValueError, match="'weight' is on meta, must be on the CPU"):
         xnets.optimize(conv().to("meta").eval(), x)
-    with pytest.raises(ValueError, match=r"an input is torch.float16.* call `.float\(\)`"):
+    with pytest.raises(ValueError, match=r"`input` is torch.float16.* call `.float\(\)`"):
         xnets.optimize(conv().eval(), x.half())
     with pytest.raises(TypeError, match=r"`model` must be a torch.nn.Module, got builtin_function"):
         xnets.optimize(torch.relu_, x)  # type: ignore[arg-type]

@@ -72,20 +72,21 @@ def borrowed_by(program: Program, model: nn.Module) -> Borrowed:
         Its tensors that share memory with the model's.
     """
     own = {_memory(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    return Borrowed(t for t in _tensors((program.steps, program.outputs)) if _memory(t) in own)
+    return Borrowed(t for t in tensors_in((program.steps, program.outputs)) if _memory(t) in own)
 
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples, dicts and dataclasses such as steps."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
+        yield from tensors_in(list(tree.values()))
     elif isinstance(tree, (list, tuple)):
         for item in tree:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif is_dataclass(tree) and not isinstance(tree, Value):
-        yield from _tensors([getattr(tree, field.name) for field in fields(tree)])
+        yield from tensors_in([getattr(tree, field.name) for field in fields(tree)])

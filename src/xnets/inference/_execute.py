@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xnets.inference._borrowed import tensors_in
 from xnets.inference._interpret import torch_runner
-from xnets.inference._ir import Aten, Concat, Slice, Step, Value, View
+from xnets.inference._ir import Aten, Concat, Slice, Step, Value, View, weights_of
 from xnets.inference._memory import Memory
 from xnets.inference._native import NativeStep, library, native_step
 from xnets.inference._program import Program
@@ -96,6 +97,7 @@ class Plan:
         self._view_numbers: dict[Value, int] = {}
         self._users = self.program.users()
         self.scratch = 0
+        self._forms: list[Any] = []  # of weights, as the engines take them
         self._instructions: list[tuple[list[Step], Instruction]] = []
         self._build()
         self._outputs = [
@@ -104,8 +106,9 @@ class Plan:
         ]
         self._input_slots = [self._slots[value] for value in self.program.inputs]
         # Where an output is made, and which it is, unless it is only a part of what is made there.
+        numbers = {value: i for i, value in enumerate(self.program.outputs)}
         self._fresh = [
-            (self._slots[root.value], root.value.shape, self._number_of(root.value))
+            (self._slots[root.value], root.value.shape, numbers.get(root.value))
             for root in self.memory.roots.values()
             if root.kind == "output"
         ]
@@ -116,9 +119,10 @@ class Plan:
         """How many calls a run makes."""
         return sum(bool(steps) for steps, _ in self._instructions)
 
-    def _number_of(self, value: Value) -> int | None:
-        numbers = [i for i, output in enumerate(self.program.outputs) if output is value]
-        return numbers[0] if numbers else None
+    @property
+    def weights(self) -> list[Tensor]:
+        """All weights, tables and constants that the steps hold, in all their forms."""
+        return list(tensors_in((self.program.steps, self.program.outputs, self._forms)))
 
     def _is_native(self, step: Step) -> bool:
         return self.engine_of(step).name == "ours"
@@ -230,9 +234,12 @@ class Plan:
             if isinstance(step, PLACES):
                 pass
             elif self._is_native(step):
-                run.append((step, native_step(step, self._locate, self.engine_of(step).rows)))
+                native = native_step(step, self._locate, self.engine_of(step).rows)
+                self._forms.append(native.keep)
+                run.append((step, native))
             else:
                 self._flush(run, dead)
+                self._forms += [weights.dense() for weights in weights_of(step)]
                 self._instructions.append(([step], self._torch_step(step)))
             dead += dies.get(position, [])
             if not run and dead:

@@ -35,8 +35,9 @@ class Trace:
 
     def fits(self, leaves: Sequence[Any]) -> dict[Any, int] | None:
         """The sizes for which it is the program of these inputs, or None."""
-        if any(leaves[i] != value for i, value in self._constants.items()):
-            return None
+        for i, value in self._constants.items():
+            if type(leaves[i]) is not type(value) or leaves[i] != value:
+                return None
         sizes: dict[Any, int] = {}
         for index, value in zip(self.tensor_leaves, self.program.inputs, strict=True):
             tensor = leaves[index]

@@ -305,6 +305,14 @@ class Aten(Step):
         return str(self.func._schema.name).removeprefix("aten::")
 
 
+def weights_of(step: Step) -> list[Weights]:
+    """The weights of a step; of a convolution with another before it, of both."""
+    if not isinstance(step, (Conv, Linear)):
+        return []
+    before = step.before if isinstance(step, Conv) else None
+    return [step.weights, *([] if before is None else weights_of(before))]
+
+
 def map_leaves(change: Callable[[Any], Any], tree: Any, kind: type | tuple[type, ...]) -> Any:
     """Put `change(leaf)` in the place of every leaf of `kind` in nested lists, tuples and dicts."""
     if isinstance(tree, kind):

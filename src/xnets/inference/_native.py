@@ -86,6 +86,15 @@ class NativeStep:
         self.keep.append(tensor)
         return tensor.data_ptr()
 
+    def form(self, weights: Weights, name: str, make: Callable[[], Tensor | None]) -> int | None:
+        """The address of a form of the weights, made once for all plans."""
+        form = weights.form(name, make)
+        if form is None:
+            return None
+        weights.kept.append(form)
+        self.keep.append(form)
+        return form.data_ptr()
+
     def structure(self, structure: ctypes.Structure) -> int:
         """The address of a structure."""
         self.keep.append(structure)
@@ -155,7 +164,7 @@ def _winograd(built: NativeStep, weights: Weights) -> int | None:
         assert status == 0, status
         return to
 
-    return built.tensor(weights.form("winograd", make))
+    return built.form(weights, "winograd", make)
 
 
 def _linear(built: NativeStep, step: Linear, rows: int) -> None:
@@ -176,9 +185,7 @@ def _product(built: NativeStep, step: Conv | Linear, rows: int) -> None:
     graph = CGraph(weights.num_in, weights.num_out, *pattern.block, *(t.data_ptr() for t in tables))
     positions = math.prod(step.y.shape) // weights.num_out
     if math.prod(weights.kernel) == 1 and positions >= FEWEST_TO_SHARE:
-        table = turns(graph, FORWARD)
-        built.keep.append(table)
-        graph.turns = None if table is None else table.data_ptr()
+        graph.turns = built.form(weights, f"turns {rows}", lambda: turns(graph, FORWARD))
     c.graph = built.structure(graph)
     c.channels_in, c.channels_out = weights.num_in, weights.num_out
     c.weight, c.bias = built.tensor(weights.edges), built.tensor(step.bias)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from xnets._suggest import unknown_name
+from xnets.inference._arguments import Signature, example_arguments
 from xnets.inference._borrowed import Borrowed, borrowed_by
 from xnets.inference._choose import ENGINES
 from xnets.inference._fits import Trace
@@ -25,7 +28,9 @@ from xnets.inference._report import Report, count_operations
 from xnets.inference._trace import CannotOptimizeError, prepare, trace
 from xnets.ops._eager import in_function_transform
 
-_MOST_PLANS = 32  # each with memory of its own; the oldest is let go
+_MOST_PLANS = 32  # each with memory of its own; what was not used for longest is let go
+P = ParamSpec("P")
+T = TypeVar("T")
 _TOLERANCE = 1e-3  # relative to the largest output; rounding is 100 times smaller
 
 
@@ -46,6 +51,20 @@ class StepTime:
     ms: float
 
 
+def _in_float32(function: Callable[P, T]) -> Callable[P, T]:
+    """The function without autocast: an optimised model writes into memory of float32."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **keywords: P.kwargs) -> T:
+        if torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return function(*arguments, **keywords)
+        return function(*arguments, **keywords)
+
+    return run
+
+
+@_in_float32
 def optimize(
     model: nn.Module,
     example_input: Any,
@@ -82,7 +101,7 @@ def optimize(
         be called from several threads. `report` says what was done.
 
     Raises:
-        TypeError: If `model` is no module.
+        TypeError: If `model` is no module, or no tensor is in `example_input`.
         ValueError: If the model is in training mode, not in float32 or not on the CPU, cannot be
             traced or does not compute the same each time; or there are no such engines.
 
@@ -104,19 +123,15 @@ def optimize(
         raise ValueError(unknown_name("engines", engines, ENGINES))
     if engines == "ours" and not has_library():
         raise ValueError("`engines`='ours' needs the compiled library: see `xnets list backends`")
-    if torch.is_autocast_enabled("cpu"):  # what it computes is in float32
-        with torch.autocast("cpu", enabled=False):
-            return optimize(
-                model, example_input, engines=engines, check=check, keep_model=keep_model
-            )
     _check_model(model)
-    arguments = _arguments(example_input)
-    _check_inputs(pytree.tree_leaves(arguments))
+    arguments = example_arguments(example_input)
+    signature = Signature(model, arguments)
+    signature.check(signature.leaves(arguments))
     expected = None
     if check:
         with torch.no_grad():
             expected = model(*arguments)
-    optimized = OptimizedModel(prepare(model), arguments, engines, expected)
+    optimized = OptimizedModel(prepare(model), signature, arguments, engines, expected)
     if not keep_model:
         optimized._let_go_of_model()
     return optimized
@@ -132,7 +147,12 @@ class OptimizedModel(nn.Module):
     """
 
     def __init__(
-        self, prepared: nn.Module, arguments: tuple[Any, ...], engines: str, expected: Any
+        self,
+        prepared: nn.Module,
+        signature: Signature,
+        arguments: tuple[Any, ...],
+        engines: str,
+        expected: Any,
     ) -> None:
         super().__init__()
         started = time.perf_counter()
@@ -146,10 +166,9 @@ class OptimizedModel(nn.Module):
         self._lock = threading.Lock()
         self._traces: list[Trace] = []
         self._plans: dict[Any, Planned] = {}
-        leaves, spec = pytree.tree_flatten(arguments)
-        self._spec = spec
-        self._operations = 0
-        planned = self._plan_for(leaves)
+        self._uses = itertools.count(1)
+        self._signature = signature
+        planned = self._plan_for(signature.leaves(arguments))
         error = _difference(self(*arguments), expected) if expected is not None else float("nan")
         if error > _TOLERANCE:
             raise CannotOptimizeError(
@@ -163,6 +182,7 @@ class OptimizedModel(nn.Module):
         """What was done, for the example's shape; `print` it."""
         return self._report
 
+    @_in_float32
     def report_for(self, *arguments: Any) -> Report:
         """What was done for these arguments' shapes.
 
@@ -173,19 +193,30 @@ class OptimizedModel(nn.Module):
             The report; its error is not measured.
         """
         started = time.perf_counter()
-        planned = self._plan_for(self._leaves(arguments))
+        planned = self._plan_for(self._signature.leaves(arguments))
         return planned.report(float("nan"), time.perf_counter() - started)
 
-    def forward(self, *arguments: Any) -> Any:
-        """Compute what the model computes."""
-        if torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return self.forward(*arguments)
+    @_in_float32
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """Compute what the model computes.
+
+        Args:
+            arguments: As in the example, by position; tensors may have other sizes.
+            keywords: None: they are refused with the names that go by position.
+
+        Returns:
+            What the model returns, up to rounding.
+
+        Raises:
+            TypeError: If the arguments are not built as the example was.
+            ValueError: If a tensor is not in float32 or not on the CPU, or needs a trace of its own
+                that cannot be made.
+            RuntimeError: If memory that is shared with the model has been written to, or the call
+                is traced or transformed.
+        """
         _check_not_watched()
-        leaves = self._leaves(arguments)
-        planned = self._plans.get(_key(leaves))
-        if planned is None:
-            planned = self._plan_for(leaves)
+        leaves = self._signature.leaves(arguments, tuple(keywords))
+        planned = self._plan_for(leaves)
         planned.borrowed.check()
         with torch.no_grad():
             outputs = planned.run(leaves)
@@ -193,6 +224,7 @@ class OptimizedModel(nn.Module):
             return outputs[0]
         return pytree.tree_unflatten(outputs, planned.spec)
 
+    @_in_float32
     def profile(self, *arguments: Any, rounds: int = 5) -> list[StepTime]:
         """Time every step by itself.
 
@@ -204,7 +236,7 @@ class OptimizedModel(nn.Module):
             The steps in the order in which they run. Their sum is more than a call takes by what it
             costs to interrupt the compiled library.
         """
-        leaves = self._leaves(arguments)
+        leaves = self._signature.leaves(arguments)
         planned = self._plan_for(leaves)
         planned.borrowed.check()
         with torch.no_grad():
@@ -218,31 +250,26 @@ class OptimizedModel(nn.Module):
 
     # --- traces and plans ------------------------------------------------------------------------
 
-    def _leaves(self, arguments: tuple[Any, ...]) -> list[Any]:
-        leaves, spec = pytree.tree_flatten(arguments)
-        if spec != self._spec:
-            raise ValueError(
-                f"the arguments (of structure {spec}) must be built as the example was "
-                f"({self._spec})"
-            )
-        return leaves
-
     def _plan_for(self, leaves: list[Any]) -> Planned:
         key = _key(leaves)
         planned = self._plans.get(key)
-        if planned is not None:
-            return planned
-        _check_inputs(leaves)
-        with self._lock:
-            planned = self._plans.get(key)
-            if planned is None:
-                planned = self._make_plan(leaves)
-                while len(self._plans) >= _MOST_PLANS:  # sizes that vary without end
-                    del self._plans[next(iter(self._plans))]
-                    used = [one.trace for one in self._plans.values()] + self._traces[:1]
-                    self._traces = [t for t in self._traces if any(t is one for one in used)]
+        if planned is None:
+            self._signature.check(leaves)
+            with self._lock:
+                planned = self._plans.get(key) or self._make_plan(leaves)
+                planned.used = next(self._uses)
                 self._plans[key] = planned
-            return planned
+                if len(self._plans) > _MOST_PLANS:  # sizes that vary without end
+                    self._let_go_of_a_plan()
+        else:
+            planned.used = next(self._uses)  # atomic, so that a call needs no lock
+        return planned
+
+    def _let_go_of_a_plan(self) -> None:
+        """Forget the plan that was not used for longest, and its trace if no other needs it."""
+        del self._plans[min(self._plans, key=lambda key: self._plans[key].used)]
+        needed = [planned.trace for planned in self._plans.values()] + self._traces[:1]
+        self._traces = [t for t in self._traces if any(t is one for one in needed)]
 
     def _make_plan(self, leaves: list[Any]) -> Planned:
         found = next(((t, s) for t in self._traces if (s := t.fits(leaves)) is not None), None)
@@ -257,7 +284,7 @@ class OptimizedModel(nn.Module):
             )
         prepared, borrowed = self._source
         borrowed.check()
-        arguments = pytree.tree_unflatten(leaves, self._spec)
+        arguments = pytree.tree_unflatten(leaves, self._signature.spec)
         fitting: Trace | None = None
         for dynamic in (True, False) if not self._traces else (False,):
             found = trace(prepared, arguments, dynamic=dynamic)
@@ -316,12 +343,12 @@ class OptimizedModel(nn.Module):
 
 
 def _key(leaves: list[Any]) -> Any:
-    parts = [(x.shape, x.dtype, x.device, x.layout) if isinstance(x, Tensor) else x for x in leaves]
+    parts = [
+        # The type, as 1, 1.0 and True are equal.
+        (x.shape, x.dtype, x.device, x.layout) if isinstance(x, Tensor) else (type(x), x)
+        for x in leaves
+    ]
     return (torch.get_num_threads(), *parts)
-
-
-def _arguments(example_input: Any) -> tuple[Any, ...]:
-    return tuple(example_input) if isinstance(example_input, (tuple, list)) else (example_input,)
 
 
 def _check_model(model: nn.Module) -> None:
@@ -337,24 +364,6 @@ def _check_model(model: nn.Module) -> None:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise CannotOptimizeError(
                 f"`model`'s {name!r} is {tensor.dtype}, must be float32: call `model.float()`"
-            )
-
-
-def _check_inputs(leaves: Sequence[Any]) -> None:
-    for leaf in leaves:
-        if not isinstance(leaf, Tensor):
-            continue
-        if leaf.device.type != "cpu":
-            raise CannotOptimizeError(
-                f"an input is on {leaf.device}, must be on the CPU: call `.cpu()` on it"
-            )
-        if leaf.layout is not torch.strided:
-            raise CannotOptimizeError(
-                f"an input is {leaf.layout}, must be strided: call `.to_dense()` on it"
-            )
-        if leaf.is_floating_point() and leaf.dtype != torch.float32:
-            raise CannotOptimizeError(
-                f"an input is {leaf.dtype}, must be float32: call `.float()` on it"
             )
 
 

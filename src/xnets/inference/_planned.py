@@ -11,8 +11,7 @@ from torch import Tensor
 
 from xnets.inference._execute import Engine
 from xnets.inference._fits import Trace
-from xnets.inference._ir import Conv, Linear, Step
-from xnets.inference._program import Program
+from xnets.inference._ir import Step
 from xnets.inference._report import Report, make_report
 from xnets.inference._stages import Stage, run_stages
 
@@ -26,7 +25,12 @@ class Planned:
         trace: What it is the plan of.
         engines: As asked for.
         at_once: How many threads take samples of their own.
+
+    Attributes:
+        used: When it was used last, by a count of uses.
     """
+
+    used = 0
 
     def __init__(
         self,
@@ -87,7 +91,6 @@ class Planned:
             at_once=self.at_once,
             engines=self._engines,
             inputs=tuple(shapes),
-            weight_bytes=sum(_weight_bytes(stage.plan.program) for stage in self.stages),
             error=error,
             seconds=seconds,
         )
@@ -126,16 +129,3 @@ def _side_by_side(runs: Sequence[Callable[[], None]]) -> None:
             thread.join()
     if errors:
         raise errors[0]
-
-
-def _weight_bytes(program: Program) -> int:
-    tensors: dict[int, Tensor] = {}
-    for step in program:
-        if isinstance(step, (Conv, Linear)):
-            graph = step.weights.pattern
-            parts = [step.weights.edges, step.bias]
-            if isinstance(step, Conv) and step.before is not None:
-                parts += [step.before.weights.edges, step.before.bias]
-            parts += [] if graph is None else [graph.indptr, graph.indices]
-            tensors.update((t.data_ptr(), t) for t in parts if t is not None)
-    return sum(t.numel() * t.element_size() for t in tensors.values())

@@ -11,7 +11,7 @@ import torch
 from xnets.inference._choose import Choice, candidates, choose, settle
 from xnets.inference._execute import TORCH, Engine, Plan, clock_for
 from xnets.inference._fits import Trace
-from xnets.inference._ir import Step
+from xnets.inference._ir import Step, weights_of
 from xnets.inference._native import has_library
 from xnets.inference._planned import Planned, shares
 from xnets.inference._program import Program
@@ -40,6 +40,15 @@ def make_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int
     Returns:
         The fastest plan.
     """
+    try:
+        return _fastest_planned(trace, sizes, engines, threads)
+    finally:
+        for step in trace.program:
+            for weights in weights_of(step):
+                weights.kept.clear()
+
+
+def _fastest_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads: int) -> Planned:
     whole = _stage(trace.program, sizes, engines, threads)
     found = [Planned([whole], None, trace, engines)]
     batch = trace.any_batch

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
+
 from xnets._table import format_table
-from xnets.inference._execute import PLACES
+from xnets.inference._execute import PLACES, Plan
 from xnets.inference._ir import Aten, Concat, Copy
 from xnets.inference._program import Program
 from xnets.inference._stages import Stage
@@ -58,7 +60,7 @@ class Report:
         calls: How many calls the steps make: neighbouring ones of the compiled library are one.
         arena_bytes: Memory of all activations of a call.
         unshared_bytes: What that would be if no memory were used twice.
-        weight_bytes: Of weights, biases and index tables.
+        weight_bytes: Of all weights, in every form that is held, index tables and constants.
         error: Largest difference from the model's output, relative to its largest.
         seconds: How long all this took.
     """
@@ -160,6 +162,7 @@ def make_report(
         calls=sum(plan.calls for plan in plans),
         arena_bytes=4 * sum(plan.memory.arena for plan in plans),
         unshared_bytes=4 * sum(plan.memory.unshared for plan in plans),
+        weight_bytes=_weight_bytes(plans),
         threads=plans[0].threads * facts["at_once"],
         **facts,
     )
@@ -181,6 +184,13 @@ def _step_reports(stage: Stage, in_pieces: bool) -> Iterator[StepReport]:
             reason="a piece that cannot be written in place" if choice is None else choice.reason,
             samples=stage.samples if in_pieces else 0,
         )
+
+
+def _weight_bytes(plans: Sequence[Plan]) -> int:
+    """Of all weights, tables and constants of plans, each memory once."""
+    held = [t for plan in plans for t in plan.weights if t.layout == torch.strided]
+    storages = [tensor.untyped_storage() for tensor in held]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def count_operations(program: Program) -> int:

@@ -6,13 +6,14 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from xnets.ops import Pattern, edge_positions, make_pattern
 
+T = TypeVar("T", bound=Tensor | None)
 # What the compiled library computes in, whatever torch's defaults are at the moment.
 FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
@@ -83,24 +84,32 @@ class Weights:
         return 1 if self.is_linear else _groups_of(self.pattern)
 
     @cached_property
-    def _forms(self) -> dict[str, weakref.ref[Tensor]]:
+    def _forms(self) -> dict[str, weakref.ref[Tensor] | None]:
         return {}
 
-    def form(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """The same weights as some kernel wants them.
+    @cached_property
+    def kept(self) -> list[Tensor]:
+        """Forms that stay while plans are made: what is measured first need not be made again."""
+        return []
+
+    def form(self, name: str, make: Callable[[], T]) -> T:
+        """The same weights, or tables of their graph, as some kernel wants them.
 
         Args:
             name: Of the form.
-            make: Makes it.
+            make: Makes it, or returns None where the kernel is better off without it.
 
         Returns:
             The same tensor each time as long as somebody holds it: plans of several sizes share it.
         """
-        known = self._forms[name]() if name in self._forms else None
-        if known is None:
-            known = make()
-            self._forms[name] = weakref.ref(known)
-        return known
+        known: Any = None
+        if name in self._forms:
+            reference = self._forms[name]
+            if reference is None or (known := reference()) is not None:
+                return cast(T, known)
+        made = make()
+        self._forms[name] = None if made is None else weakref.ref(made)
+        return made
 
     def dense(self) -> Tensor:
         """The weight of torch's convolution, whose groups are `torch_groups`.
