@@ -172,7 +172,7 @@ def test_memory_goes_at_once(engines: str) -> None:
     gc.collect()  # what torch.export left
     gc.disable()
     try:
-        del prepared, planned, held, fast
+        del prepared, planned, plan, held, fast
         assert [reference() for reference in references] == [None] * len(references)
     finally:
         gc.enable()

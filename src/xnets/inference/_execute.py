@@ -106,7 +106,8 @@ class Plan:
         ]
         self._input_slots = [self._slots[value] for value in self.program.inputs]
         # Where an output is made, and which it is, unless it is only a part of what is made there.
-        numbers = {value: i for i, value in enumerate(self.program.outputs)}
+        outputs = enumerate(self.program.outputs)
+        numbers = {value: i for i, value in outputs if isinstance(value, Value)}
         self._fresh = [
             (self._slots[root.value], root.value.shape, numbers.get(root.value))
             for root in self.memory.roots.values()
