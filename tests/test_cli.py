@@ -241,21 +241,40 @@ def test_a_users_error_is_one_line_and_exit_code_2(args, message, here):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "message", "command"),
     [
-        (["trian"], "No such command 'trian'"),
-        (["train", "--epoch", "3"], "No such option: --epoch"),
-        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
-        (["train", "--block", "5"], "requires 2 arguments"),
-        (["eval"], "Missing argument"),
+        (["trian"], "no such command 'trian'", "xnets"),
+        (["--verson"], "no such option: --verson", "xnets"),
+        (["bench", "thoery"], "no such command 'thoery'", "xnets bench"),
+        (["train", "--epoch", "3"], "no such option: --epoch", "xnets train"),
+        (["export", "a", "--fromat", "onnx"], "no such option: --fromat", "xnets export"),
+        (["bench", "theory", "--degree", "4"], "no such option: --degree", "xnets bench theory"),
+        (["train", "--epochs", "many"], "invalid value for '--epochs'", "xnets train"),
+        (["inspect", "mlp", "--seed", "1.5"], "invalid value for '--seed'", "xnets inspect"),
+        (["graph", "random", "--num-in", "x"], "invalid value for '--num-in'", "xnets graph"),
+        (["train", "--block", "5"], "'--block' requires 2 arguments", None),
+        (["bench", "graphs", "--sizes"], "'--sizes' requires an argument", None),
+        (["train", "digits", "more"], "got unexpected extra argument", "xnets train"),
+        (["eval"], "missing argument", "xnets eval"),
+        (["list"], "missing argument", "xnets list"),
+        (["import-reference"], "missing argument", "xnets import-reference"),
     ],
 )
-def test_usage_errors_are_short(args, message):
+def test_usage_errors_are_one_line_too(args, message, command):
     result = invoke(*args)
     assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("xnets: error: ")
     assert message in result.stderr
-    assert result.stderr.count("\n") <= 4
-    assert "Traceback" not in result.stderr
+    assert command is None or result.stderr.endswith(f"; see `{command} --help`\n")
+
+
+@pytest.mark.parametrize("args", [[], ["bench"]])
+def test_a_group_alone_shows_its_help(args):
+    result = invoke(*args)
+    assert "Commands:\n" in result.output
+    assert "xnets: error" not in result.output
 
 
 def test_debugging_shows_the_traceback(monkeypatch):
