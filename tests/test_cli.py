@@ -297,10 +297,17 @@ def test_a_run_is_resumed_and_a_finished_one_repeated(here):
     again = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
     assert first.exit_code == again.exit_code == 0
     assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert first.stderr.startswith("nothing to resume in run; from the first epoch\ndigits: ")
     assert again.stderr == ""
     other = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--seed", 1)
     assert other.exit_code == 2
     assert "the run in run was begun with another `seed` (=0, now 1); " in other.stderr
+
+
+def test_a_run_to_resume_is_looked_for_where_runs_are(here):
+    new = invoke("train", *FAST, "--resume", "auto")
+    assert new.stderr.startswith("nothing to resume in runs/digits; from the first epoch\ndigits: ")
+    assert "nothing to resume" not in invoke("train", *FAST).stderr
 
 
 def test_bugs_are_not_hidden(monkeypatch):
