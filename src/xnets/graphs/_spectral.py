@@ -206,6 +206,15 @@ def second_singular_vectors(graph: BipartiteGraph) -> tuple[FloatArray, FloatArr
 
     Returns:
         The vectors of the base outputs and of the base inputs.
+
+    Examples:
+        >>> import numpy as np
+        >>> from xnets.graphs import make_graph
+        >>> graph = make_graph("biregular", 64, 32, degree=8)
+        >>> left, right = second_singular_vectors(graph)
+        >>> second = leading_singular_values(graph).second
+        >>> bool(np.allclose(graph.biadjacency() @ right, second * left))
+        True
     """
     matrix = graph.base.biadjacency()
     rows, columns = matrix.shape
