@@ -241,21 +241,40 @@ def test_a_users_error_is_one_line_and_exit_code_2(args, message, here):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "message", "command"),
     [
-        (["trian"], "No such command 'trian'"),
-        (["train", "--epoch", "3"], "No such option: --epoch"),
-        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
-        (["train", "--block", "5"], "requires 2 arguments"),
-        (["eval"], "Missing argument"),
+        (["trian"], "no such command 'trian'", "xnets"),
+        (["--verson"], "no such option: --verson", "xnets"),
+        (["bench", "thoery"], "no such command 'thoery'", "xnets bench"),
+        (["train", "--epoch", "3"], "no such option: --epoch", "xnets train"),
+        (["export", "a", "--fromat", "onnx"], "no such option: --fromat", "xnets export"),
+        (["bench", "theory", "--degree", "4"], "no such option: --degree", "xnets bench theory"),
+        (["train", "--epochs", "many"], "invalid value for '--epochs'", "xnets train"),
+        (["inspect", "mlp", "--seed", "1.5"], "invalid value for '--seed'", "xnets inspect"),
+        (["graph", "random", "--num-in", "x"], "invalid value for '--num-in'", "xnets graph"),
+        (["train", "--block", "5"], "'--block' requires 2 arguments", None),
+        (["bench", "graphs", "--sizes"], "'--sizes' requires an argument", None),
+        (["train", "digits", "more"], "got unexpected extra argument", "xnets train"),
+        (["eval"], "missing argument", "xnets eval"),
+        (["list"], "missing argument", "xnets list"),
+        (["import-reference"], "missing argument", "xnets import-reference"),
     ],
 )
-def test_usage_errors_are_short(args, message):
+def test_usage_errors_are_one_line_too(args, message, command):
     result = invoke(*args)
     assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("xnets: error: ")
     assert message in result.stderr
-    assert result.stderr.count("\n") <= 4
-    assert "Traceback" not in result.stderr
+    assert command is None or result.stderr.endswith(f"; see `{command} --help`\n")
+
+
+@pytest.mark.parametrize("args", [[], ["bench"]])
+def test_a_group_alone_shows_its_help(args):
+    result = invoke(*args)
+    assert "Commands:\n" in result.output
+    assert "xnets: error" not in result.output
 
 
 def test_debugging_shows_the_traceback(monkeypatch):
@@ -278,10 +297,17 @@ def test_a_run_is_resumed_and_a_finished_one_repeated(here):
     again = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--json")
     assert first.exit_code == again.exit_code == 0
     assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert first.stderr.startswith("nothing to resume in run; from the first epoch\ndigits: ")
     assert again.stderr == ""
     other = invoke("train", *FAST, "--out", "run", "--resume", "auto", "--seed", 1)
     assert other.exit_code == 2
     assert "the run in run was begun with another `seed` (=0, now 1); " in other.stderr
+
+
+def test_a_run_to_resume_is_looked_for_where_runs_are(here):
+    new = invoke("train", *FAST, "--resume", "auto")
+    assert new.stderr.startswith("nothing to resume in runs/digits; from the first epoch\ndigits: ")
+    assert "nothing to resume" not in invoke("train", *FAST).stderr
 
 
 def test_bugs_are_not_hidden(monkeypatch):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 
 import pytest
 import torch
@@ -86,7 +89,6 @@ def test_a_run_becomes_a_file_to_share(tmp_path, monkeypatch):
             ["--format", "pt2", "--lowering", "dense", "--input", "1x8x8", "--fixed-batch", "0"],
             "`fixed-batch` (=0) must be at least 1",
         ),
-        (["--format", "safetensors", "--out", "no/such/m"], "No such file or directory: no/such/m"),
     ],
 )
 def test_wrong_exports(file, args, message):
@@ -96,6 +98,48 @@ def test_wrong_exports(file, args, message):
     assert done.stderr.startswith("xnets: error: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+FORMATS = [
+    ["--format", "safetensors"],
+    ["--format", "pt2", "--lowering", "gather", "--input", "1x8x8"],
+    ["--format", "onnx", "--lowering", "gather", "--input", "1x8x8"],
+]
+
+
+@pytest.mark.parametrize("args", FORMATS, ids=lambda args: args[1])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("no/such/m", "`out` (=no/such/m): there is no folder no/such; make it first"),
+        (".", "`out` (=.) is a folder: name a file"),
+        ("pipe", "`out` (=pipe) is no regular file: name a file"),
+    ],
+)
+def test_where_no_file_can_be_written(file, tmp_path, monkeypatch, args, out, message):
+    if args[1] == "onnx":
+        pytest.importorskip("onnxscript")
+    monkeypatch.setattr("torch.export.export", None)  # known before the work
+    os.mkfifo(tmp_path / "pipe")
+    done = invoke("export", file, *args, "--out", out)
+    assert (done.exit_code, done.stderr) == (2, f"xnets: error: {message}\n")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("args", FORMATS, ids=lambda args: args[1])
+def test_a_file_that_cannot_be_written(file, tmp_path, monkeypatch, args):
+    if args[1] == "onnx":
+        pytest.importorskip("onnxscript")
+
+    # What an administrator, who may write anywhere, does not meet.
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied", str(source), None, str(target))
+
+    monkeypatch.setattr("os.replace", refuse)
+    done = invoke("export", file, *args, "--out", "m")
+    message = "cannot write `out` (=m): Permission denied; name another file"
+    assert (done.exit_code, done.stderr) == (2, f"xnets: error: {message}\n")
+    assert [path.name for path in tmp_path.iterdir()] == [file]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
         A path beside it to write to, renamed to `path` at the end.
 
     Raises:
-        OSError: If that fails, as on a full disk; it names `path`.
+        OSError: If that fails, as on a full disk, or if `path` is a folder or a device, in whose
+            place a file would stand; it names `path`.
 
     Examples:
         >>> import tempfile
@@ -31,6 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     [p.name for p in Path(folder).iterdir()]
         ['a.txt']
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "There is a folder or a device of this name", str(path))
     temporary = path.with_name(f"{PARTIAL}{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

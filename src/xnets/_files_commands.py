@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -69,12 +71,13 @@ def export(
     rewrites = format_ == "safetensors" and trained.suffix == ".safetensors"  # the same again
     if out.exists() and out.samefile(trained) and not rewrites:
         raise UserError(f"`out` (={out}) is the source itself: name another file")
+    _check_out(out)
     if format_ == "safetensors":
         if lowering is not None or size is not None or fixed_batch is not None:
             raise UserError("`lowering`, `input` and `fixed-batch` are for onnx and pt2")
         from xnets.files import save
 
-        with asked_by_user():
+        with asked_by_user(), _written(out):
             save(network, out, patterns=patterns, metadata=said)
     else:
         if lowering is None or size is None:
@@ -83,7 +86,7 @@ def export(
                 + (", or custom" if format_ == "pt2" else "")
                 + ") and `input`, the shape of one input, such as 1x28x28"
             )
-        with asked_by_user():
+        with asked_by_user(), _written(out):
             _export(network, out, format_, lowering, read_size(size), fixed_batch)
     size_in_bytes = out.stat().st_size
     written = {"file": str(out), "format": format_, "lowering": lowering, "bytes": size_in_bytes}
@@ -128,6 +131,24 @@ def _read(source: Path) -> tuple[Any, dict[str, str]]:
     return checkpoint.model, {"recipe": recipe, "epoch": str(checkpoint.epoch)}
 
 
+def _check_out(out: Path) -> None:
+    """Find out before the work what keeps its file from being written."""
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"`out` (={out}): there is no folder {out.parent}; make it first")
+    if out.exists() and not out.is_file():
+        kind = "a folder" if out.is_dir() else "no regular file"
+        raise UserError(f"`out` (={out}) is {kind}: name a file")
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write `out` (={out}): {reason}; name another file") from error
+
+
 def _default_out(source: Path, format_: str) -> Path:
     if source.is_dir():
         return source / f"model.{format_}"
@@ -164,8 +185,10 @@ def import_reference(
         if out is None:
             out = file.with_suffix("") if file.name.endswith(".pth.tar") else file
             out = out.with_suffix(".safetensors")
+        _check_out(out)
         said = {name: str(value) for name, value in report.said.items()}
-        save(network, out, metadata=said)
+        with _written(out):
+            save(network, out, metadata=said)
     if as_json:
         typer.echo(json.dumps({"file": str(out), **report.to_dict()}))
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -36,11 +38,21 @@ _LISTS = {
 }
 
 
+# click's base of all errors in options, arguments and names of commands; newer versions of typer
+# carry a click of their own, so that `import click` may find another class.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 class _Commands(TyperGroup):
     """Answers a user's error with one line and exit code 2, and Ctrl-C with one line and 130.
 
     Any other exception is a bug of ours and keeps its traceback.
     """
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the options before the command's name."""
+        with _in_one_line():
+            return super().make_context(*args, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Remember the command line as it was typed."""
@@ -49,18 +61,25 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        try:
+        with _in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            _say(str(error) or "interrupted")
-            raise typer.Exit(130) from error
-        except BrokenPipeError:  # `xnets list models | head -1` is no error
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        _say(str(error) or "interrupted")
+        raise typer.Exit(130) from error
+    except BrokenPipeError:  # `xnets list models | head -1` is no error
+        raise
+    except (UserError, OSError, MemoryError, _UsageError) as error:
+        # A group without a command shows its help, by an exception in newer versions of click.
+        if os.environ.get("XNETS_DEBUG") == "1" or type(error).__name__ == "NoArgsIsHelpError":
             raise
-        except (UserError, OSError, MemoryError) as error:
-            if os.environ.get("XNETS_DEBUG") == "1":
-                raise
-            _say(f"error: {_one_line(error)}")
-            raise typer.Exit(2) from error
+        _say(f"error: {_one_line(error)}")
+        raise typer.Exit(2) from error
 
 
 app = typer.Typer(
@@ -316,7 +335,16 @@ def _say(text: str) -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, _UsageError):
+        return _usage(error)
     return " ".join(str(error).split())
+
+
+def _usage(error: Any) -> str:
+    """Write click's message as ours are, and say where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = text[:1].lower() + text[1:]
+    return f"{text}; see `{error.ctx.command_path} --help`" if error.ctx else text
 
 
 if __name__ == "__main__":

@@ -299,7 +299,19 @@ def _keep_state(old: nn.Module, new: ExpanderLayer, memo: dict[int, Any]) -> Non
 
 
 def turn_off_fast_paths(model: nn.Module) -> None:
-    """Keep torch's fused transformer layers, which read the weights of their linears, off."""
+    """Keep torch's fused transformer layers, which read the weights of their linears, off.
+
+    Args:
+        model: Any module, changed in place where it holds expander layers.
+
+    Examples:
+        >>> import torch, xnets
+        >>> layer = torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True).eval()
+        >>> layer.linear1 = xnets.nn.ExpanderLinear(16, 64, compression=4)
+        >>> turn_off_fast_paths(layer)
+        >>> layer(torch.ones(1, 5, 16)).shape
+        torch.Size([1, 5, 16])
+    """
     for module in model.modules():
         if any(isinstance(inner, ExpanderLayer) for inner in module.modules()):
             if hasattr(module, "activation_relu_or_gelu"):

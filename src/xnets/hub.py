@@ -29,6 +29,10 @@ class HubMixin(ModelHubMixin, library_name="xnets", tags=list(_TAGS)):
     graphs are a file of `xnets.save`. `from_pretrained` builds the network from the arguments and
     loads the file into it: a constructor that builds the dense network will do.
 
+    Args:
+        args: Those of the network's own constructor.
+        kwargs: Those of the network's own constructor.
+
     Examples:
         >>> import tempfile, xnets
         >>> class Net(nn.Module, HubMixin):
@@ -71,6 +75,13 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: If the model cannot be saved.
+
+    Examples:
+        >>> import tempfile, xnets
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pretrained(xnets.create_model("mlp", compression=4), folder)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['README.md', 'model.safetensors']
     """
     _Anonymous(model).save_pretrained(Path(folder))
 
@@ -89,6 +100,12 @@ def push_to_hub(model: nn.Module, repo_id: str, **options: Any) -> str:
 
     Raises:
         TypeError: If the model cannot be saved.
+
+    Examples:
+        >>> import xnets
+        >>> model = xnets.create_model("mlp", compression=4)
+        >>> push_to_hub(model, "me/x-mlp", private=True)  # doctest: +SKIP
+        'https://huggingface.co/me/x-mlp/commit/...'
     """
     return _Anonymous(model).push_to_hub(repo_id, **options)
 

@@ -121,6 +121,14 @@ def import_reference(
         FileNotFoundError: If there is no such file.
         ValueError: If it is no such checkpoint, or one of another network.
         TypeError: If the model takes no such argument.
+
+    Examples:
+        >>> import_reference("best.pth.tar", "X-DenseNet-BC-2-40-24")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+        >>> model, report = import_reference(  # doctest: +SKIP
+        ...     "where/it/is/best.pth.tar", "X-DenseNet-BC-2-40-24"
+        ... )
     """
     path = Path(path)
     layers, said = read_reference(path)

@@ -227,6 +227,11 @@ def test_a_backend_that_was_chosen_stays(tmp_path):
             TypeError,
             "torch.nn.Module, got int",
         ),
+        (
+            lambda m, x, p: to_program(m, x, p / "no" / "m.pt2", lowering="dense"),
+            OSError,
+            r"No such file or directory: '.*no/m.pt2'",
+        ),
         (lambda m, x, p: lower("m", "dense"), TypeError, "must be a torch.nn.Module, got str"),
         (
             lambda m, x, p: to_program(m.double(), x.double(), lowering="custom"),

@@ -1,12 +1,21 @@
 """Certificates: every field of known graphs, JSON, text and picture."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
-from xnets.graphs import BipartiteGraph, Certificate, certify, make_graph, random_graph
+from xnets.graphs import (
+    BipartiteGraph,
+    Certificate,
+    certify,
+    make_graph,
+    ramanujan_bound,
+    random_graph,
+)
 from xnets.graphs._picture import density_image
+from xnets.graphs._spectral import Leading
 
 
 def test_a_known_graph() -> None:
@@ -78,6 +87,17 @@ EDGE_CASES = [
     make_graph("released", 16, 64, compression=2),
     make_graph("margulis", 49, 49),
 ]
+
+
+@pytest.mark.parametrize(("error", "is_ramanujan"), [(1e-12, True), (1e-3, False)])
+def test_what_the_error_leaves_open_is_not_proved(
+    error: float, is_ramanujan: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = make_graph("array_code", 15, 25)
+    bound = ramanujan_bound(3, 5)
+    found = Leading(math.sqrt(15), bound - 1e-9, bound, error=error, method="iterative")
+    monkeypatch.setattr("xnets.graphs._certify.leading_singular_values", lambda *_, **__: found)
+    assert certify(graph).is_ramanujan is is_ramanujan
 
 
 @pytest.mark.parametrize("exact", [True, False])

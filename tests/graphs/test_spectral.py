@@ -1,6 +1,7 @@
 """Singular values: closed forms, edge cases, blocks, and the iteration against the dense truth."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from xnets.graphs import (
     ramanujan_bound,
     singular_values,
 )
-from xnets.graphs._spectral import estimated_values, is_within, second_singular_vectors
+from xnets.graphs._spectral import Leading, estimated_values, is_within, second_singular_vectors
 
 
 def empty(num_in: int, num_out: int) -> BipartiteGraph:
@@ -121,6 +122,67 @@ def test_the_error_of_complete_pieces_covers_their_rounding() -> None:
     leading = leading_singular_values(graph, exact=False)
     assert 0 < leading.error < 1e-8
     assert abs(leading.first - 1543) <= leading.error
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("shape", [(1, 4), (2, 2), (4, 3), (9, 9), (40, 25)])
+def test_errors_are_bounds_on_true_singular_values(
+    shape: tuple[int, int], exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mpmath = pytest.importorskip("mpmath")  # comes with torch
+    monkeypatch.setattr(spectral_module, "DENSE_LIMIT", 8)
+    rng = np.random.default_rng(0)
+    masks = [rng.random(shape) < density for density in (0.3, 0.7, 0.95)]
+    masks.append(np.repeat(masks[1][:, :1], shape[1], 1))  # rank 1
+    masks.append(np.arange(shape[0])[:, None] % 2 == np.arange(shape[1]) % 2)  # multiple values
+    for mask in masks:
+        base = BipartiteGraph.from_mask(mask)
+        graph = BipartiteGraph(
+            base.num_in * 5, base.num_out * 3, base.indptr, base.indices, block=(3, 5)
+        )
+        with mpmath.workdps(40):
+            scale, ones = mpmath.sqrt(15), mpmath.ones(*shape)
+            matrix = mpmath.matrix(mask.astype(int).tolist())
+            true = [*sorted(_svd(matrix), reverse=True), 0]
+            deviation = max(_svd(matrix - ones * mpmath.mpf(int(mask.sum())) / mask.size))
+            leading = leading_singular_values(graph, exact=exact)
+            for value, truth in (
+                (leading.first, true[0]),
+                (leading.second, true[1]),
+                (leading.deviation, deviation),
+            ):
+                assert abs(value - truth * scale) <= leading.error
+
+
+def _svd(matrix: Any) -> list[Any]:
+    import mpmath
+
+    return list(mpmath.svd_r(matrix, compute_uv=False))
+
+
+def test_the_dense_error_covers_small_values_taken_for_zero() -> None:
+    # What is at most the rounding is taken for 0, and may itself be off by as much.
+    matrix = make_graph("complete", 30, 20).biadjacency()
+    first = math.sqrt(600)
+    found = spectral_module._dense_leading(matrix)
+    assert found.second == 0
+    assert found.error >= 2 * spectral_module._rounding(matrix.shape, first)
+
+
+def test_a_residual_below_its_own_rounding_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The second value is next to 1, but the Gram matrix adds up 600 products of a size of 600.
+    monkeypatch.setattr(spectral_module, "DENSE_LIMIT", 8)
+    mask = np.ones((600, 600))
+    mask[0, 0] = mask[1, 1] = mask[1, 0] = 0
+    leading = leading_singular_values(BipartiteGraph.from_mask(mask), exact=False)
+    assert leading.second == pytest.approx(1.618, abs=0.01)
+    assert leading.error > 600**3 * np.finfo(np.float64).eps / leading.second
+
+
+@pytest.mark.parametrize(("apart", "gap"), [(1.5, 0), (2.5, 0.025)])
+def test_a_gap_is_more_than_both_errors(apart: float, gap: float) -> None:
+    leading = Leading(10, 10 - apart * 0.1, 0, error=0.1, method="dense")
+    assert leading.gap == pytest.approx(gap)
 
 
 @given(

@@ -1,5 +1,6 @@
 """Run folders and atomic files."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_an_unwritable_folder(here, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ValueError, match=r"cannot write to the output folder x: Permission denied"):
         make_run_folder("digits", "x")
+
+
+def test_replacing_puts_no_file_in_place_of_a_device(here):
+    path = here / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"a device of this name: '.*pipe'"), replacing(path):
+        raise AssertionError
+    assert path.is_fifo()
 
 
 def test_replacing_leaves_the_old_file_on_failure(here):

@@ -200,6 +200,16 @@ def run_breakeven(
 
     Raises:
         UserError: If an argument is unknown or out of range. A ValueError.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = run_breakeven(
+        ...         folder, shapes="linear:64", batches=[1], compressions=[2.0, 4.0],
+        ...         blocks=[(4, 1)], steps=["forward"], seconds=0.001,
+        ...     )
+        >>> len(report.entries), len(report.files)
+        (1, 2)
     """
     wanted = read_shapes(shapes)
     threads = threads or [torch.get_num_threads()]

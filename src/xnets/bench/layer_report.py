@@ -134,6 +134,16 @@ def run_layers(
 
     Raises:
         UserError: If an argument is unknown or out of range. A ValueError.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = run_layers(
+        ...         folder, shapes="linear:64", batches=[1], compressions=[4.0], blocks=[(4, 1)],
+        ...         steps=["forward"], backends=["auto"], peers=[], seconds=0.001, memory=False,
+        ...     )
+        >>> [(row.competitor, row.status) for row in report.rows]
+        [('dense', 'ok'), ('auto', 'ok')]
     """
     from xnets.bench._speed_picture import draw_speedups
 

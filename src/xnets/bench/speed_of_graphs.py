@@ -230,6 +230,15 @@ def run_graph_speed(
 
     Raises:
         UserError: If an argument is out of range, or no family has such a graph. A ValueError.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = run_graph_speed(
+        ...         folder, sizes=[16, 32], degree=4, repeats=1, families=["random"]
+        ...     )
+        >>> [row.n for row in report.rows]
+        [16, 32]
     """
     from threadpoolctl import threadpool_limits
 

@@ -26,6 +26,13 @@ def plot_connectivity(reports: Mapping[str, Connectivity], path: str | os.PathLi
 
     Raises:
         ValueError: If no report has a layer.
+
+    Examples:
+        >>> import tempfile, torch, xnets
+        >>> model = xnets.create_model("mlp", compression=8)
+        >>> report = xnets.connectivity(model, torch.zeros(1, 1, 8, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_connectivity({"": report}, f"{folder}/reach.svg")
     """
     # Without pyplot there is no global figure, and no window system is asked for.
     from matplotlib.figure import Figure

@@ -194,6 +194,17 @@ def compare_connectivity(reports: Mapping[str, Connectivity]) -> str:
     Returns:
         For each label the share of connected pairs and the unevenness of paths, layer by layer;
         then where each reaches full sensitivity.
+
+    Examples:
+        >>> import torch, xnets
+        >>> reports = {
+        ...     family: xnets.connectivity(
+        ...         xnets.create_model("mlp", compression=8, family=family), torch.zeros(1, 1, 8, 8)
+        ...     )
+        ...     for family in ("grouped", "random")
+        ... }
+        >>> print(compare_connectivity(reports).splitlines()[0])
+        connected, uneven:  grouped  random
     """
     found = {
         label: {layer.name: layer for layer in report.layers if layer.mixes}

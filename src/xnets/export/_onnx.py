@@ -46,6 +46,7 @@ def to_onnx(
     Raises:
         ValueError: If the lowering is unknown.
         ImportError: If onnx and onnxscript are not installed.
+        OSError: If the file cannot be written.
 
     Examples:
         >>> import tempfile, torch, xnets

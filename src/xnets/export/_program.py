@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import warnings
 from pathlib import Path
@@ -44,6 +45,7 @@ def to_program(
     Raises:
         ValueError: If the lowering is unknown, or the compiled kernels cannot run the model.
         TypeError: If `model` is no module.
+        OSError: If the file cannot be written.
 
     Examples:
         >>> import torch, xnets
@@ -59,8 +61,11 @@ def to_program(
     arguments, shapes = example_arguments(example_input, dynamic_batch)
     program = trace(lowered.eval(), arguments, shapes)
     if path is not None:
+        # To a path torch raises a RuntimeError where Python's own files raise an OSError.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
         with replacing(Path(path)) as temporary:
-            torch.export.save(program, temporary)
+            temporary.write_bytes(buffer.getbuffer())
     return program
 
 

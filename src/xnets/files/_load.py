@@ -76,6 +76,14 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged or none of xnets.
+
+    Examples:
+        >>> import tempfile, xnets
+        >>> model = xnets.create_model("mlp", compression=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     xnets.save(model, f"{folder}/m.safetensors", metadata={"data": "digits"})
+        ...     read_metadata(f"{folder}/m.safetensors")
+        {'data': 'digits'}
     """
     texts = read_container(Path(path))[1].get("metadata")
     if not isinstance(texts, dict):

@@ -20,7 +20,22 @@ def check_size(name: str, value: Any) -> int:
 
 
 def check_block_sides(block: Any) -> tuple[int, int]:
-    """Return `block` as a pair of sizes, or raise."""
+    """Return `block` as a pair of sizes, or raise.
+
+    Args:
+        block: What the user gave for (b_out, b_in).
+
+    Returns:
+        (b_out, b_in), as ints.
+
+    Raises:
+        TypeError: If it is no pair of ints.
+        ValueError: If a side is below 1.
+
+    Examples:
+        >>> check_block_sides([4, 1])
+        (4, 1)
+    """
     try:
         b_out, b_in = block
     except (TypeError, ValueError):
@@ -29,7 +44,27 @@ def check_block_sides(block: Any) -> tuple[int, int]:
 
 
 def check_block(block: Any, num_in: int, num_out: int) -> tuple[int, int]:
-    """Return `block` as a pair that divides the sizes, or raise."""
+    """Return `block` as a pair that divides the sizes, or raise.
+
+    Args:
+        block: What the user gave for (b_out, b_in).
+        num_in: Number of inputs, a multiple of b_in.
+        num_out: Number of outputs, a multiple of b_out.
+
+    Returns:
+        (b_out, b_in), as ints.
+
+    Raises:
+        TypeError: If it is no pair of ints.
+        ValueError: If a side is below 1 or does not divide its size.
+
+    Examples:
+        >>> check_block((4, 1), 6, 8)
+        (4, 1)
+        >>> check_block((4, 4), 6, 8)
+        Traceback (most recent call last):
+        ValueError: `block` (=(4, 4)) does not divide: `num_in` (=6) must be a multiple of 4; ...
+    """
     b_out, b_in = check_block_sides(block)
     for side, size_name, size in ((b_out, "num_out", num_out), (b_in, "num_in", num_in)):
         if size % side:

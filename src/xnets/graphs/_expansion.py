@@ -70,6 +70,13 @@ def mixing_bound(
 
     Returns:
         The bound on the deviation, in edges.
+
+    Examples:
+        >>> from xnets.graphs import leading_singular_values, make_graph
+        >>> graph = make_graph("biregular", 64, 64, degree=8)
+        >>> constant = leading_singular_values(graph).deviation
+        >>> round(mixing_bound(graph, constant, 16, 16) / constant, 6)  # 16 * (1 - 16/64)
+        12.0
     """
     product = float(num_inputs) * num_outputs
     if graph.fan_in.min() == graph.fan_in.max():
@@ -93,6 +100,12 @@ def expansion_bound(graph: BipartiteGraph, constant: float, size: int) -> int:
 
     Returns:
         The largest whole number that is proved.
+
+    Examples:
+        >>> from xnets.graphs import leading_singular_values, make_graph
+        >>> graph = make_graph("array_code", 15, 25)
+        >>> expansion_bound(graph, leading_singular_values(graph).deviation, 2)
+        4
     """
     least = int(graph.fan_in.min())
     if is_exactly_biregular(graph):
@@ -189,6 +202,13 @@ def sample_mixing(
 
     Returns:
         The provable constant and the measured one.
+
+    Examples:
+        >>> from xnets.graphs import leading_singular_values, make_graph
+        >>> graph = make_graph("random", 64, 64, degree=8)
+        >>> mixing = sample_mixing(graph, leading_singular_values(graph).deviation)
+        >>> mixing.sampled < mixing.constant
+        True
     """
     stream = Stream(seed)
     b_out, b_in = graph.block

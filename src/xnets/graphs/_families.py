@@ -112,6 +112,9 @@ def make_graph(
 def list_families() -> list[str]:
     """The names that `make_graph` knows.
 
+    Returns:
+        The names, the paper's own first.
+
     Examples:
         >>> list_families()
         ['random', 'biregular', 'ramanujan', 'lift', 'random_fan_out', 'released', 'grouped',

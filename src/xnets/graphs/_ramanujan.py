@@ -141,11 +141,14 @@ def draw_ramanujan(
         graph = BipartiteGraph.from_neighbors(neighbors, num_in, block=block)
         connected = count_components(graph.base) == 1
         # The second value of a graph in pieces is its first; to find that out so is slow.
-        second = leading_singular_values(graph.base).second if connected else first
+        second, error = first, 0.0
+        if connected:
+            leading = leading_singular_values(graph.base)
+            second, error = leading.second, leading.error
         if best is None or second < best.second:
             best = RamanujanDraw(graph, draws, second, bound)
         # Graphs in pieces are within the bound where both degrees are at most 2.
-        if connected and is_within(second, bound):
+        if connected and is_within(second + error, bound):
             return RamanujanDraw(graph, draws, second, bound)
     assert best is not None  # max_draws is at least 1
     raise NotRamanujanError(

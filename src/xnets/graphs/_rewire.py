@@ -49,7 +49,12 @@ class RewireReport:
 
 
 class Rewired(NamedTuple):
-    """A rewired graph and the report: `graph, report = rewire(...)`."""
+    """A rewired graph and the report: `graph, report = rewire(...)`.
+
+    Args:
+        graph: The graph after the switches.
+        report: What they changed.
+    """
 
     graph: BipartiteGraph
     report: RewireReport

@@ -57,7 +57,22 @@ class Stream:
 
 
 def check_seed(seed: Any) -> int:
-    """Return `seed` as an int of at least 0, or raise."""
+    """Return `seed` as an int of at least 0, or raise.
+
+    Args:
+        seed: What the user gave, where a numpy Generator will not do.
+
+    Returns:
+        The seed.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is negative.
+
+    Examples:
+        >>> check_seed(3)
+        3
+    """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"`seed` (={seed!r}) must be an int or a numpy.random.Generator")
     if seed < 0:

@@ -71,6 +71,17 @@ def base_size(
 def degree_for(num_in: int, compression: float) -> int:
     """The degree of the paper's counts: D = max(1, num_in // compression).
 
+    Args:
+        num_in: Number of inputs.
+        compression: How many times fewer edges than dense, C; at least 1.
+
+    Returns:
+        Inputs per output.
+
+    Raises:
+        TypeError: If the compression is no number.
+        ValueError: If it is below 1 or not finite.
+
     Examples:
         >>> degree_for(64, 4), degree_for(3, 4), degree_for(64, 3.2)
         (16, 1, 20)

@@ -35,6 +35,12 @@ class ExpanderLayer(nn.Module):
         backend: "auto" or the name of the backend that must run this layer; may be set at any time.
         drawn_from: (family, seed) of the graph that the layer was made with, where it was drawn by
             name; loading another pattern does not change it, so compare before trusting it.
+
+    Examples:
+        >>> import xnets
+        >>> model = xnets.create_model("mlp", compression=4)
+        >>> [layer.num_edges for layer in model.modules() if isinstance(layer, ExpanderLayer)]
+        [16384, 16384]
     """
 
     weight: nn.Parameter

@@ -48,7 +48,26 @@ def kaiming_normal_(
 def kaiming_uniform_(
     layer: ExpanderLayer, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> Tensor:
-    """As `kaiming_normal_`, from a uniform distribution of the same variance."""
+    """As `kaiming_normal_`, from a uniform distribution of the same variance.
+
+    Args:
+        layer: An expander layer.
+        a: Negative slope of the leaky ReLU that follows.
+        mode: "fan_in" keeps the variance forward, "fan_out" backward.
+        nonlinearity: As in torch.nn.init.calculate_gain.
+
+    Returns:
+        The layer's weight, changed in place.
+
+    Raises:
+        TypeError: If `layer` is no expander layer.
+        ValueError: If the mode or the nonlinearity is unknown.
+
+    Examples:
+        >>> import xnets
+        >>> kaiming_uniform_(xnets.nn.ExpanderLinear(8, 4, degree=2)).shape
+        torch.Size([8, 1])
+    """
     std = _gain(nonlinearity, a) * _fan(layer, mode).rsqrt()
     return _draw_uniform(layer, std)
 
@@ -78,7 +97,23 @@ def xavier_normal_(layer: ExpanderLayer, gain: float = 1.0) -> Tensor:
 
 
 def xavier_uniform_(layer: ExpanderLayer, gain: float = 1.0) -> Tensor:
-    """As `xavier_normal_`, from a uniform distribution of the same variance."""
+    """As `xavier_normal_`, from a uniform distribution of the same variance.
+
+    Args:
+        layer: An expander layer.
+        gain: Scales the standard deviation.
+
+    Returns:
+        The layer's weight, changed in place.
+
+    Raises:
+        TypeError: If `layer` is no expander layer.
+
+    Examples:
+        >>> import xnets
+        >>> xavier_uniform_(xnets.nn.ExpanderLinear(8, 4, degree=2)).shape
+        torch.Size([8, 1])
+    """
     mean_fan = (_fan(layer, "fan_in") + _fan(layer, "fan_out")) / 2
     return _draw_uniform(layer, gain * mean_fan.rsqrt())
 

@@ -56,6 +56,9 @@ BACKENDS = (
 def list_backends() -> list[str]:
     """The names that `backend=` takes, besides "auto".
 
+    Returns:
+        The names, in the order in which "auto" asks them.
+
     Examples:
         >>> list_backends()
         ['cpu', 'groups', 'triton', 'gather', 'masked', 'reference']
@@ -64,7 +67,22 @@ def list_backends() -> list[str]:
 
 
 def check_backend(name: str) -> str:
-    """Return `name` if it is "auto" or a backend's, else raise with the closest names."""
+    """Return `name` if it is "auto" or a backend's, else raise with the closest names.
+
+    Args:
+        name: What the user gave.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: If there is no such backend.
+
+    Examples:
+        >>> check_backend("mask")
+        Traceback (most recent call last):
+        ValueError: unknown backend 'mask'; did you mean 'masked'? known: auto, cpu, ...
+    """
     known = ["auto", *list_backends()]
     if name not in known:
         raise ValueError(unknown_name("backend", name, known))
@@ -83,6 +101,13 @@ def choose(call: Call, backend: str = "auto") -> Backend:
 
     Raises:
         ValueError: If the backend is unknown, or the one asked for cannot run this call.
+
+    Examples:
+        >>> import torch, xnets
+        >>> layer = xnets.nn.ExpanderLinear(8, 6, compression=2)
+        >>> call = layer.call(torch.ones(3, 8))
+        >>> choose(call, "gather").name
+        'gather'
     """
     if backend == "auto":
         for candidate in BACKENDS:
@@ -97,7 +122,27 @@ def choose(call: Call, backend: str = "auto") -> Backend:
 
 
 def run(call: Call, backend: str = "auto") -> Tensor:
-    """Check a call and run it on the backend that `choose` gives."""
+    """Check a call and run it on the backend that `choose` gives.
+
+    Args:
+        call: The arguments of the op; a layer builds it with `layer.call(input)`.
+        backend: "auto" or a backend's name.
+
+    Returns:
+        (..., num_out) for linear; ([batch,] num_out, *size) for convolution.
+
+    Raises:
+        TypeError: If the input is no tensor.
+        ValueError: If the tensors do not fit one another or the graph, the backend is unknown, or
+            the one asked for cannot run this call.
+
+    Examples:
+        >>> import torch, xnets
+        >>> layer = xnets.nn.ExpanderLinear(8, 6, compression=2)
+        >>> call = layer.call(torch.ones(3, 8))
+        >>> torch.allclose(run(call, "gather"), run(call, "reference"), atol=1e-6)
+        True
+    """
     call.check()
     return choose(call, backend).run(call)
 

@@ -33,6 +33,14 @@ def dense_weight(weight: Tensor, pattern: Pattern, groups: int = 1) -> Tensor:
 
     Returns:
         (num_out, num_in / groups, *kernel_size).
+
+    Examples:
+        >>> import torch
+        >>> from xnets.ops import make_pattern
+        >>> pattern = make_pattern(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4, 2)
+        >>> dense_weight(torch.tensor([[5], [6], [7]]), pattern).squeeze(-1)
+        tensor([[5, 0, 0, 6],
+                [0, 7, 0, 0]])
     """
     width, kernel = pattern.num_in // groups, weight.shape[1:]
     shape = (pattern.num_out * width, *kernel)

@@ -79,6 +79,11 @@ def to_html(report: Report) -> str:
 
     Returns:
         The page.
+
+    Examples:
+        >>> from xnets.reproduce import make_report
+        >>> to_html(make_report(["table-1"])).count("<table")
+        1
     """
     from jinja2 import Environment
 

@@ -22,6 +22,11 @@ def to_markdown(report: Report) -> str:
 
     Returns:
         The text.
+
+    Examples:
+        >>> from xnets.reproduce import make_report
+        >>> "X-ResNet-2-34" in to_markdown(make_report(["table-1"]))
+        True
     """
     return "\n".join(_lines(report))
 

@@ -16,6 +16,12 @@ def print_report(report: Report) -> None:
 
     Args:
         report: The report.
+
+    Examples:
+        >>> from xnets.reproduce import make_report
+        >>> print_report(make_report(["table-1"]))
+        <BLANKLINE>
+        ...
     """
     from rich import box
     from rich.console import Console

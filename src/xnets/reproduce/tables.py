@@ -49,6 +49,9 @@ def get_table(key: str) -> Table:
 def list_tables() -> list[str]:
     """The keys of all tables.
 
+    Returns:
+        The keys, in the paper's order, tables before figures.
+
     Examples:
         >>> list_tables()[:2]
         ['table-1', 'table-2']

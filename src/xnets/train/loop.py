@@ -17,7 +17,7 @@ from xnets._errors import UserError, asked_by_user
 from xnets.train._checkpoint import build_model, data_arguments
 from xnets.train._distributed import World, connected, find_world
 from xnets.train._evaluate import accuracy, with_workers
-from xnets.train._files import replacing
+from xnets.train._files import default_folder, replacing
 from xnets.train._machine import choose_device, cpu_threads, seeded
 from xnets.train._plot import plot_curve
 from xnets.train._recipe import Recipe
@@ -53,8 +53,8 @@ def train(
         data_dir: Where the data set's files are.
         device: "auto" takes a GPU if there is one; "cpu" or "cuda".
         resume: "auto" goes on in `out`, or else in the newest unfinished run of this very recipe,
-            from the last epoch that it finished; a new run begins where there is none. Of a run in
-            `out` that is finished the result is returned, and nothing is done.
+            from the last epoch that it finished; a new run begins where there is none, and says so.
+            Of a run in `out` that is finished the result is returned, and nothing is done.
         workers: Processes that read images from folders; by default as many as there are cores.
         quiet: Whether to show no progress on standard error.
         command: Recorded in result.json.
@@ -92,6 +92,9 @@ def train(
             return Result.load(run.folder)
         with locked(run.folder) if world.rank == 0 else nullcontext():
             if not quiet and world.rank == 0:
+                if resume is not None and run.state is None:
+                    place = default_folder(recipe.name) if out is None else out
+                    print(f"nothing to resume in {place}; from the first epoch", file=sys.stderr)
                 _announce(recipe, size, dense, run, world, target)
             return _train(
                 model,

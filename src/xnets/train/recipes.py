@@ -27,6 +27,14 @@ def register_recipe(build: Callable[[], Recipe]) -> Callable[[], Recipe]:
 
     Raises:
         ValueError: If the name is taken.
+
+    Examples:
+        >>> @register_recipe
+        ... def mine() -> Recipe:
+        ...     return replace(get_recipe("digits"), name="mine", epochs=5)
+        >>> get_recipe("mine").epochs
+        5
+        >>> del _RECIPES["mine"]  # for the other examples
     """
     name = build().name
     if name in _RECIPES:
@@ -203,6 +211,9 @@ def _implied(given: dict[str, Any]) -> dict[str, Any]:
 
 def list_recipes() -> list[str]:
     """The names that `get_recipe` knows: small ones, modern ones, then every row of the paper.
+
+    Returns:
+        The names.
 
     Examples:
         >>> list_recipes()[:2]

@@ -76,6 +76,9 @@ def load_dataset(
 def list_datasets() -> list[str]:
     """The names that `load_dataset` knows.
 
+    Returns:
+        The names, sorted.
+
     Examples:
         >>> list_datasets()
         ['cifar10', 'cifar100', 'digits', 'fashion-mnist', 'fashion-mnist-alike', 'image-folder',
