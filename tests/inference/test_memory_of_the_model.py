@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -89,6 +90,11 @@ def write(model: nn.Module) -> None:
         model[2].weight.mul_(2)
 
 
+def write_in_inference_mode(model: nn.Module) -> None:
+    with torch.inference_mode():
+        write(model)
+
+
 def load(model: nn.Module) -> None:
     model.load_state_dict(plain().state_dict())
 
@@ -103,7 +109,7 @@ def share(model: nn.Module) -> None:
     model.share_memory()  # its memory moves, whatever read the old would read freed memory
 
 
-@pytest.mark.parametrize("change", [write, load, train, share])
+@pytest.mark.parametrize("change", [write, write_in_inference_mode, load, train, share])
 def test_changes_of_the_model_are_noticed(change: object) -> None:
     model, x = plain(), torch.randn(2, 256)
     fast = xnets.optimize(model, x)
@@ -132,12 +138,32 @@ def test_a_copy_may_be_trained_further() -> None:
     assert torch.equal(fast(x), y)
 
 
-def test_new_tensors_of_the_model_are_no_change() -> None:
+def assign(model: nn.Module) -> None:
+    model.load_state_dict(plain().state_dict(), assign=True)
+
+
+def replace(model: nn.Module) -> None:
+    model[2].weight = nn.Parameter(torch.zeros(256, 512))
+
+
+def exchange(model: nn.Module) -> None:
+    model[0] = nn.Linear(256, 512)
+
+
+@pytest.mark.parametrize("change", [nn.Module.half, assign, replace, exchange])
+def test_new_tensors_of_the_model_are_no_change(change: Callable[[nn.Module], object]) -> None:
+    """The weights that it was made with stay, for plans of other sizes and new traces, too."""
     model, x = plain(), torch.randn(2, 256)
+    with torch.no_grad():
+        expected = model(x)
     fast = xnets.optimize(model, x)
     y = fast(x)
-    model.half()
+    change(model)
+    gc.collect()
     assert torch.equal(fast(x), y)
+    assert difference(fast(x[:1]), expected[:1]) < 1e-5
+    assert difference(fast(x[None]), expected[None]) < 1e-5
+    assert len(fast._traces) == 2
 
 
 def test_tied_weights_stay_tied() -> None:
@@ -155,6 +181,10 @@ def test_models_made_in_inference_mode_are_copied() -> None:
         expected = model(x)
     fast = xnets.optimize(model, x)
     assert difference(fast(x), expected) < 1e-5
+    with torch.inference_mode():  # nothing counts these
+        write(model)
+    assert difference(fast(x), expected) < 1e-5
+    assert difference(fast(x[None]), expected[None]) < 1e-5
 
 
 @pytest.mark.parametrize("engines", ENGINES)

@@ -83,9 +83,12 @@ def optimize(
     torch.export can follow.
 
     Args:
-        model: Any module in eval mode, in float32 on the CPU; it is not changed. Weights into
-            which nothing is folded are not copied: once somebody writes into those, a call raises
-            RuntimeError, so give it a copy of a model that is trained further.
+        model: Any module in eval mode, in float32 on the CPU; it is not changed. The result keeps
+            the weights that the model has now, whatever tensors it is given later
+            (`load_state_dict(assign=True)`, new parameters or modules). Weights into which nothing
+            is folded are not copied: once somebody writes into those, a call raises RuntimeError,
+            so give it a copy of a model that is trained further. Those made in inference mode,
+            which count no writes, are copied.
         example_input: A tensor, or a tuple of arguments. Other batch sizes are planned when they
             first come; other shapes are traced again.
         engines: "measure": the fastest for each layer, which may differ from run to run where two
