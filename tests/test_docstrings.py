@@ -48,11 +48,7 @@ def exported(module: Any) -> Iterator[tuple[str, Any]]:
             yield f"{module.__name__}.{name}", value
 
 
-# Still to be written.
-OPEN = {"xnets.inference.OptimizedModel", "xnets.inference.forget_measurements"}
-
 PUBLIC = {value: name for module in public_modules() for name, value in exported(module)}
-PUBLIC = {value: name for value, name in PUBLIC.items() if name not in OPEN}
 
 
 def parts_wanted(value: Any) -> list[str]:

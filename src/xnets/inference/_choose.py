@@ -107,7 +107,12 @@ def _is_better(step: Conv, engines: str, threads: int) -> bool:
 
 
 def forget() -> None:
-    """Forget all measurements, so that the next choice measures again."""
+    """Forget all measurements, so that the next choice measures again.
+
+    Examples:
+        >>> from xnets.inference import forget_measurements
+        >>> forget_measurements()
+    """
     with _LOCK:
         _KNOWN.clear()
 

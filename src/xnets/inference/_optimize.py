@@ -147,6 +147,15 @@ class OptimizedModel(nn.Module):
 
     Attributes:
         report: What was done, for the example's shape.
+
+    Examples:
+        >>> import torch, xnets
+        >>> model = xnets.create_model("convnet", compression=4).eval()
+        >>> fast = xnets.optimize(model, torch.rand(2, 1, 28, 28), engines="ours")
+        >>> fast(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 10])
+        >>> fast.profile(torch.rand(3, 1, 28, 28))[0].kind
+        'expander conv 3x3'
     """
 
     def __init__(

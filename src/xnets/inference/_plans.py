@@ -19,6 +19,7 @@ from xnets.inference._stages import Stage, cut, fewest_milliseconds, narrow_plac
 from xnets.inference._weights import FLOATS
 
 _ROUNDS, _SECONDS = 3, 1.0  # at least
+_LONG = 10.0  # seconds after which one round must do
 _HOPELESS = 1.2  # times as long as the fastest: no more than that
 # Samples that a thread takes at a time. With one, activations stay in the cache from step to step;
 # with several, weights do, and images of a few pixels fill the vectors.
@@ -171,8 +172,8 @@ def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
     """Which of them is: the least of some rounds in turns, for machines are not always as fast."""
     clock = clock_for(threads)
     least = [float("inf")] * len(runs)
-    rounds, end = 0, time.perf_counter() + _SECONDS
-    while rounds <= _ROUNDS or time.perf_counter() < end:
+    rounds, started, seconds = 0, time.perf_counter(), 0.0
+    while rounds <= (1 if seconds > _LONG else _ROUNDS) or seconds < _SECONDS:
         for i, run in enumerate(runs):
             if rounds > _ROUNDS and least[i] > _HOPELESS * min(least):
                 continue
@@ -180,5 +181,5 @@ def _fastest(runs: Sequence[Callable[[], object]], threads: int) -> int:
             run()
             if rounds:  # the first one allocates
                 least[i] = min(least[i], clock() - start)
-        rounds += 1
+        rounds, seconds = rounds + 1, time.perf_counter() - started
     return least.index(min(least))
