@@ -155,7 +155,7 @@ class OptimizedModel(nn.Module):
         >>> fast(torch.rand(3, 1, 28, 28)).shape
         torch.Size([3, 10])
         >>> fast.profile(torch.rand(3, 1, 28, 28))[0].kind
-        'expander conv 3x3'
+        'dense conv 3x3'
     """
 
     def __init__(
