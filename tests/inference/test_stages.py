@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import xnets
 from tests.inference.conftest import difference, randomized
-from xnets.inference import _native, _plans
+from xnets.inference import _native, _planned, _plans
 from xnets.inference._stages import cut, fewest_milliseconds, narrow_places
 
 NEEDS_LIBRARY = pytest.mark.skipif(not _native.has_library(), reason="no compiled library")
@@ -153,3 +153,79 @@ def test_numbers_of_samples_are_the_best_of_all(
 
     ways = itertools.combinations_with_replacement((1, 4, 8), len(costs))  # none falls
     assert total(fewest_milliseconds(costs, enter)) == pytest.approx(min(map(total, ways)))
+
+
+class Functional(nn.Module):
+    """Two layers of one module, which have one name; the input goes out, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (
+            nn.Parameter(torch.randn(4, 3, 3, 3)),
+            nn.Parameter(torch.randn(16, 4, 3, 3)),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = torch.relu(nn.functional.conv2d(x, self.a, padding=1))
+        return x, x[:, :2], nn.functional.conv2d(y, self.b, padding=1)
+
+
+@NEEDS_LIBRARY
+def test_layers_of_one_name_and_inputs_that_go_out(
+    monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    monkeypatch.setattr(_plans, "_fastest", last)
+    model, x = Functional().eval(), torch.randn(8, 3, 8, 8)
+    fast = xnets.optimize(model, x)
+    assert fast.report.at_once == 2
+    for _ in range(5):
+        outputs = fast(x.requires_grad_())
+        assert not any(output.requires_grad for output in outputs)
+        with torch.no_grad():
+            assert difference(outputs, model(x)) < 1e-5
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        return self.layer(x) * scale
+
+
+def test_a_number_beside_a_batch(two_threads: None) -> None:
+    model, x = Scaled().eval(), torch.randn(8, 3, 8, 8)
+    fast = xnets.optimize(model, (x, torch.tensor(2.0)))
+    with torch.no_grad():
+        assert difference(fast(x, torch.tensor(3.0)), model(x, torch.tensor(3.0))) < 1e-5
+
+
+@NEEDS_LIBRARY
+def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
+    def refused(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_plans, "_fastest", last)
+    model, x = network(), torch.randn(8, 3, 8, 8)
+    fast = xnets.optimize(model, x)
+    assert fast.report.at_once == 2
+    monkeypatch.setattr(_planned.Thread, "start", refused)
+    with torch.no_grad():
+        assert difference(fast(x), model(x)) < 1e-5
+
+
+@NEEDS_LIBRARY
+def test_the_report_counts_all_activations(
+    monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
+    monkeypatch.setattr(_plans, "_fastest", last)
+    monkeypatch.setattr(
+        _plans, "fewest_milliseconds", lambda costs, _: [1] + [4] * (len(costs) - 1)
+    )
+    fast = xnets.optimize(network(), torch.randn(16, 3, 8, 8))
+    (planned,) = fast._plans.values()
+    first, second = (stage.plan for stage in planned.stages)
+    between = 16 * 8 * 8 * 8  # what the first layer makes
+    arenas = 2 * (first.memory.arena + second.memory.arena)
+    assert fast.report.arena_bytes == 4 * (arenas + between)

@@ -54,7 +54,7 @@ class Trace:
     @property
     def any_batch(self) -> Any:
         """The symbol of the batch, if every step treats every sample by itself; else None."""
-        symbols = {value.shape[0] for value in self.program.inputs if value.shape}
+        symbols = {value.shape[0] if value.shape else None for value in self.program.inputs}
         if len(symbols) != 1 or self._constants or not is_expression(batch := symbols.pop()):
             return None
         for step in self.program:
@@ -62,4 +62,5 @@ class Trace:
             if isinstance(step, Aten) or any(value.shape[0] != batch for value in values):
                 return None
         outputs = self.program.outputs
-        return batch if all(isinstance(output, Value) for output in outputs) else None
+        whole = outputs and all(isinstance(output, Value) for output in outputs)
+        return batch if whole else None

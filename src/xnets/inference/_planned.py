@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xnets.inference._execute import Engine
@@ -96,7 +98,7 @@ class Planned:
         )
 
     def _inputs(self, leaves: Sequence[Any]) -> list[Tensor]:
-        return [leaves[i].resolve_neg().contiguous() for i in self.trace.tensor_leaves]
+        return [leaves[i].detach().resolve_neg().contiguous() for i in self.trace.tensor_leaves]
 
 
 def shares(batch: int, threads: int) -> list[slice]:
@@ -115,17 +117,23 @@ def _side_by_side(runs: Sequence[Callable[[], None]]) -> None:
 
     def work(i: int) -> None:
         try:
-            runs[i]()
+            with torch.no_grad():  # which holds for one thread
+                runs[i]()
         except BaseException as error:  # raised below, where the caller is
             errors.append(error)
 
     threads = [Thread(target=work, args=(i,), daemon=True) for i in range(1, len(runs))]
-    for thread in threads:
-        thread.start()
+    started: list[Thread] = []
     try:
+        with suppress(RuntimeError):  # no more threads are to be had: what is left runs here
+            for thread in threads:
+                thread.start()
+                started.append(thread)
         runs[0]()
+        for run in runs[len(started) + 1 :]:
+            run()
     finally:
-        for thread in threads:
+        for thread in started:
             thread.join()
     if errors:
         raise errors[0]

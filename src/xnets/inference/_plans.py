@@ -25,6 +25,7 @@ _HOPELESS = 1.2  # times as long as the fastest: no more than that
 # with several, weights do, and images of a few pixels fill the vectors.
 _SAMPLES = (1, 4, 16)
 _LARGEST = 1 << 26  # bytes of activations: with more, several samples are not even tried
+_ALONE = "only the compiled library gives each thread samples of its own"
 _ENTER = 0.02  # milliseconds that Python takes for a call
 _WORTH = 0.97  # of the time: what several samples must take less, for threads share the last cache
 
@@ -62,7 +63,7 @@ def _fastest_planned(trace: Trace, sizes: dict[Any, int], engines: str, threads:
         # Threads that share every layer wait for each other after each; those that have samples of
         # their own wait once. But a step of torch has threads of its own.
         at_once = min(threads, count)
-        known = {_name(step): choice for step, choice in one.choices.items()}
+        known = {_identity(step): choice for step, choice in one.choices.items()}
         for places, samples in _ways(trace.program, batch, shares(count, at_once), known):
             parts = cut(trace.program, places)
             stages = [
@@ -91,16 +92,17 @@ def _stage(
     return Stage(_plan(program, choices, added, threads), samples, choices)
 
 
-def _native_stage(
-    program: Program, sizes: Mapping[Any, int], known: Mapping[tuple[str, str], Choice]
-) -> Stage:
+def _native_stage(program: Program, sizes: Mapping[Any, int], known: Mapping[Any, Choice]) -> Stage:
     """A part of a program on one thread, all by the library, with what is known of its steps."""
     program = settle(program.bind(sizes), "measure", 1)
     choices: dict[Step, Choice] = {}
-    for step, choice in choose(program, "ours", 1).items():
-        before = known.get(_name(step), choice)
-        ours = before.engine if before.engine.name == "ours" else candidates(step)[0]
-        choices[step] = Choice(ours, before.ms)
+    for step in choose(program, "ours", 1):
+        ours, before = candidates(step), known.get(_identity(step))
+        if before is None:
+            choices[step] = Choice(ours[0], {}, _ALONE)
+        else:
+            fits = before.engine.name == "ours" and before.engine in ours
+            choices[step] = Choice(before.engine if fits else ours[0], before.ms)
     (samples,) = sizes.values()
     return Stage(_plan(program, choices, Engine("ours"), 1), samples, choices)
 
@@ -115,12 +117,14 @@ def _plan(program: Program, choices: Mapping[Step, Choice], added: Engine, threa
         return Plan(program, engine_of, threads)
 
 
-def _name(step: Step) -> tuple[str, str]:
-    return step.name, step.label()
+def _identity(step: Step) -> tuple[object, ...]:
+    """What a step has in common with itself for other numbers of samples."""
+    weights, before = getattr(step, "weights", None), getattr(step, "before", None)
+    return step.name, step.label(), id(weights), before is None
 
 
 def _ways(
-    program: Program, batch: Any, rows: Sequence[slice], known: Mapping[tuple[str, str], Choice]
+    program: Program, batch: Any, rows: Sequence[slice], known: Mapping[Any, Choice]
 ) -> list[tuple[list[int], list[int]]]:
     """Where to cut a program, and how many samples each part should take, by measuring the parts.
 

@@ -28,7 +28,8 @@ class StepReport:
         fused: Operations of the model that it does besides, in order.
         engine: What runs it: "ours", the compiled library, with how many outputs share an input
             list where that is a choice; or "torch".
-        ms: Milliseconds of every candidate that was measured, by name.
+        ms: Milliseconds of every candidate that was measured, by name; of one sample on all
+            threads where several samples go through at once on threads of their own.
         reason: Why there was no choice; "" if there was.
         samples: How many samples it takes at a time, where the batch is cut into pieces; else 0.
     """
@@ -137,7 +138,7 @@ class Report:
 
 
 def make_report(
-    stages: Sequence[Stage], operations: int, batch: int | None, **facts: Any
+    stages: Sequence[Stage], operations: int, batch: int | None, at_once: int, **facts: Any
 ) -> Report:
     """The report of a network in stages.
 
@@ -145,12 +146,15 @@ def make_report(
         stages: The stages.
         operations: Of the model.
         batch: Samples of the batch, where it is cut into pieces; else None.
+        at_once: How many threads take samples of their own.
         facts: The other fields.
 
     Returns:
         The report.
     """
     plans = [stage.plan for stage in stages]
+    made = [value for plan in plans[:-1] for value in plan.program.output_values]
+    between = (batch or 0) * sum(value.per_image for value in made)
     everything = [step for plan in plans for step in plan.program]
     copied = {s.y for s in everything if isinstance(s, Copy)}
     pieces = [x for s in everything if isinstance(s, Concat) for x in s.xs]
@@ -160,10 +164,11 @@ def make_report(
         pieces=1 if batch is None else batch // min(stage.samples for stage in stages),
         written_in_place=sum(x not in copied for x in pieces),
         calls=sum(plan.calls for plan in plans),
-        arena_bytes=4 * sum(plan.memory.arena for plan in plans),
-        unshared_bytes=4 * sum(plan.memory.unshared for plan in plans),
+        arena_bytes=4 * (at_once * sum(plan.memory.arena for plan in plans) + between),
+        unshared_bytes=4 * (at_once * sum(plan.memory.unshared for plan in plans) + between),
+        at_once=at_once,
         weight_bytes=_weight_bytes(plans),
-        threads=plans[0].threads * facts["at_once"],
+        threads=plans[0].threads * at_once,
         **facts,
     )
 
