@@ -142,6 +142,15 @@ def test_a_file_that_cannot_be_written(file, tmp_path, monkeypatch, args):
     assert [path.name for path in tmp_path.iterdir()] == [file]
 
 
+def test_another_file_is_not_called_out(file, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "g++")
+
+    monkeypatch.setattr("torch.export.export", refuse)
+    done = invoke("export", file, *FORMATS[1], "--out", "model")
+    assert (done.exit_code, done.stderr) == (2, "xnets: error: No such file or directory: g++\n")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

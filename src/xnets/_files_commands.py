@@ -145,7 +145,7 @@ def _written(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename and Path(error.filename).absolute().parent != out.absolute().parent:
+        if error.filename and out.stem not in Path(str(error.filename)).name:
             raise  # of another file
         reason = error.strerror or error
         raise UserError(f"cannot write `out` (={out}): {reason}; name another file") from error
