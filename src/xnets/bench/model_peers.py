@@ -128,7 +128,7 @@ def _start_onnxruntime(file: _OnnxFile, x: Tensor) -> Callable[[], Started]:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Its threads would go on spinning for a second after a run, on cores that others need.
+        # Its threads would go on spinning for a while after a run, on cores that others need.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: x.numpy()}

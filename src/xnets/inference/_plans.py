@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from xnets.inference._choose import Choice, candidates, choose, settle
-from xnets.inference._execute import TORCH, Engine, Plan, clock_for
+from xnets.inference._execute import PLACES, TORCH, Engine, Plan, clock_for
 from xnets.inference._fits import Trace
 from xnets.inference._ir import Step, weights_of
 from xnets.inference._native import has_library
@@ -96,7 +96,9 @@ def _native_stage(program: Program, sizes: Mapping[Any, int], known: Mapping[Any
     """A part of a program on one thread, all by the library, with what is known of its steps."""
     program = settle(program.bind(sizes), "measure", 1)
     choices: dict[Step, Choice] = {}
-    for step in choose(program, "ours", 1):
+    for step in program:
+        if isinstance(step, PLACES):
+            continue
         ours, before = candidates(step), known.get(_identity(step))
         if before is None:
             choices[step] = Choice(ours[0], {}, _ALONE)
