@@ -50,6 +50,8 @@ static void pack_depthwise(Panel& panel, const Depthwise& d, const Windows& wind
   panel.data = panel.own;
   panel.channel_ld = panel.plane_ld;
   const int64_t top = begin / d.out_width, rows = count / d.out_width, pixels = d.width * d.height;
+  if (count % lanes)  // whole vectors are read, whatever was left there
+    for (int64_t c = 0; c < channels; ++c) store(panel.own + c * panel.plane_ld + count / lanes * lanes, Vec{});
   auto one = [&](int64_t c) {
     depthwise_part(d, windows, image, first + c, top, rows, panel.own + c * panel.plane_ld,
                    panel.own + panel.size, nullptr);

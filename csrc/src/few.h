@@ -6,19 +6,29 @@
 
 namespace xn::XN_ISA {
 
+constexpr int32_t few_run = 128;  // edges whose products are added up before they are added to the rest: rounds better
+
 // R outputs of one block times the inputs that `inputs(k)` finds for edges k .. k + 3. Inputs are put together by four
 // scalar loads: faster than the gather instruction, and every machine can.
 template <int R, typename Inputs>
 XN_INLINE int32_t dot_quads(const float* weight, int64_t weight_ld, int32_t count, const Inputs& inputs,
                             Quad (&acc)[R]) {
-  Quad other[R] = {};
+  constexpr int turns = R == 1 ? 4 : 2;  // quads of edges that are added up on their own: one chain would bind
+  constexpr int32_t step = 4 * turns;
   int32_t k = 0;
-  for (; k + 8 <= count; k += 8) {
-    const Quad a = inputs(k), b = inputs(k + 4);
+  while (k + step <= count) {
+    Quad run[turns][R] = {};
+    for (const int32_t end = least(k + few_run, count); k + step <= end; k += step)
+#pragma GCC unroll 4
+      for (int t = 0; t < turns; ++t) {
+        const Quad x = inputs(k + 4 * t);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) run[t][r] += load_quad(weight + r * weight_ld + k + 4 * t) * x;
+      }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      acc[r] += load_quad(weight + r * weight_ld + k) * a;
-      other[r] += load_quad(weight + r * weight_ld + k + 4) * b;
+      if constexpr (turns == 4) run[0][r] += run[2][r], run[1][r] += run[3][r];
+      acc[r] += run[0][r] + run[1][r];
     }
   }
   for (; k + 4 <= count; k += 4) {
@@ -26,8 +36,6 @@ XN_INLINE int32_t dot_quads(const float* weight, int64_t weight_ld, int32_t coun
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[r] += load_quad(weight + r * weight_ld + k) * a;
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) acc[r] += other[r];
   return k;
 }
 

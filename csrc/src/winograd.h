@@ -60,7 +60,11 @@ struct WinoWorkspace {
     runs = arena.take<TileRun>(plan.most_tiles);
     if (!arena.base) return;
     input.end = a.source + (a.images - 1) * a.source_image + plan.channels_in * a.height * a.width;
+    // Vectors reach beyond the tiles that there are. What was left there may be anything, and of numbers below the normal
+    // ones some processors make a multiplication take a hundred times as long.
     zero_whole_vectors(zeros, 2 * line_ld);
+    zero_whole_vectors(input.lines, 8 * line_ld);
+    if (a.prepare) zero_whole_vectors(input.mapped, 8 * line_ld);
   }
 };
 
@@ -93,6 +97,10 @@ struct WinoUnit {
   // All channels to points.
   void read() const {
     const int64_t pixels = a.height * a.width;
+    if (count % lanes)  // lanes without a tile
+      for (int point = 0; point < wino_points; ++point)
+        for (int32_t c = 0; c < plan.channels_in; ++c)
+          store(work.panel + point * work.panel_ld + c * plan.most_tiles + count / lanes * lanes, Vec{});
     auto all = [&](bool prepares, auto&& prepare_of) {
       for (int32_t c = 0; c < plan.channels_in; ++c) {
         const auto prepare = prepare_of(c);

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.ops import denormals
 from tests.ops.compiled import CSRC, binding
 
 Graph, Conv, Linear = binding.Graph, binding.Conv, binding.Linear
@@ -246,6 +247,40 @@ def test_scratch_is_all_it_touches(library, isa, name, shape):
         run(room[guard:-guard].view(conv.shapes[op]))
         assert room[:guard].eq(-1).all() and room[-guard:].eq(-1).all()
         assert guarded[op][0] == 77 and guarded[op][-guard:].eq(77).all()
+
+
+WAYS = {"chosen": 0, "direct": binding.DIRECT, "winograd": binding.WINOGRAD}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_computes_with_nothing_left_over(library, isa, name, way):
+    """Lanes that nobody needs hold no small integers of before: such numbers cost a hundred times as much."""
+    num_in, num_out, degree, block, irregular = GRAPHS[name]
+    graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
+    torch.manual_seed(0)
+
+    def check(layer):
+        y, x, w = (1 + torch.rand(shape) for shape in layer.shapes)
+        for memory in layer.scratch:
+            denormals.fill(memory)
+        out = [torch.ones(shape) for shape in layer.shapes]
+        assert not denormals.met_in(lambda: layer.forward(x, w, out=out[0]))
+        assert not denormals.met_in(lambda: layer.grad_input(y, w, out=out[1]))
+        assert not denormals.met_in(lambda: layer.grad_weight(x, y, out=out[2]))
+
+    for shape, (size, kernel, stride, padding, dilation) in SHAPES.items():
+        if num_in < 100 or shape in FOR_MANY_INPUTS:
+            sizes = (size[0], num_in, *size[1:])
+            check(Conv(graph, sizes, kernel, stride, padding, dilation, 1, isa + WAYS[way]))
+    for rows in (1, 3, 5, 33, 130):
+        check(Linear(graph, rows, 1, isa))
+
+
+def test_knows_when_numbers_below_the_normal_ones_are_met():
+    small, one = torch.full((64,), 3, dtype=torch.int32).view(torch.float32), torch.ones(64)
+    assert denormals.met_in(lambda: one * one) is False
+    assert denormals.met_in(lambda: small * one) is denormals.WATCHED
 
 
 @pytest.mark.parametrize("block", [(1, 1), (2, 1), (4, 1), (4, 4)])

@@ -1,0 +1,42 @@
+"""Whether arithmetic met a number below the normal ones: some processors take a hundred times as long for it."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import platform
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WATCHED = platform.machine().lower() in ("x86_64", "amd64") and platform.system() == "Linux"
+DENORMAL_OPERAND = 2  # of the flags in mxcsr, which stay until they are cleared
+
+
+class _Environment(ctypes.Structure):
+    """glibc's fenv_t on x86-64: the old unit's 28 bytes, then mxcsr."""
+
+    _fields_ = (("x87", ctypes.c_uint32 * 7), ("mxcsr", ctypes.c_uint32))
+
+
+def fill(memory: Tensor) -> None:
+    """Leave numbers below the normal ones, such as small integers are, in bytes that begin anywhere."""
+    room = torch.full((len(memory) // 4 + 2,), 3, dtype=torch.int32).view(torch.uint8)
+    shift = memory.data_ptr() % 4
+    memory.copy_(room[shift : shift + len(memory)])
+
+
+def met_in(run: Callable[[], object]) -> bool:
+    """Whether `run`, on this thread, computed with a number below the normal ones."""
+    if not WATCHED:
+        run()
+        return False
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    environment = _Environment()
+    library.fegetenv(ctypes.byref(environment))
+    environment.mxcsr &= ~DENORMAL_OPERAND
+    library.fesetenv(ctypes.byref(environment))
+    run()
+    library.fegetenv(ctypes.byref(environment))
+    return bool(environment.mxcsr & DENORMAL_OPERAND)
