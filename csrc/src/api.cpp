@@ -52,7 +52,11 @@ struct WinogradBackward {
   size_t bytes;
 
   WinogradBackward(const Call& call, const xn_conv& conv) : way(Way::scattered), bytes(call.winograd_bytes(conv, way)) {
-    if (!bytes) way = Way::transposed, bytes = call.winograd_bytes(conv, way);
+    if (bytes) return;
+    way = Way::transposed;
+    Winograd transposed = call.winograd(conv, way);
+    transposed.rival_shares = scatter_bytes(call, conv) > 0;
+    bytes = call.winograd_bytes(transposed, conv);
   }
 };
 
@@ -122,7 +126,6 @@ int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa) {
   const Call call(graph, nullptr, 1, isa);
   if (call.status({}) || (op != XN_FORWARD && op != XN_GRAD_INPUT)) return -1;
   if (op == XN_GRAD_INPUT && !call.has_transpose()) return -1;
-  if (!call.kernels->shares) return 0;
   return xn::turn_table_room(op == XN_FORWARD ? forward_rows(*graph) : backward_rows(*graph));
 }
 

@@ -126,6 +126,7 @@ struct Winograd {
   int threads;
   const Finish* finish = nullptr;
   const Prepare* prepare = nullptr;
+  bool rival_shares = false;  // several rows share what they read in the way that would be taken instead
 };
 
 // y = act(x[index[c]] * scale[c] + shift[c] + residual) for every channel c; what is null is the channel itself, 1, 0, 0.
@@ -159,7 +160,6 @@ struct Pool {
 
 struct Kernels {
   int lanes;
-  bool shares;  // goes by tables of turns
   size_t (*apply_scratch)(const Apply&);
   void (*apply)(const Apply&);
   // The gradient to the input on the forward graph and its weights: `graph.num_out` channels are read, `num_in` written.

@@ -37,6 +37,7 @@ struct Plan {
   bool in_place;    // the source is as good as a panel
 
   static constexpr bool wide_registers = accumulators >= 24;
+  static constexpr int64_t shared_vectors = 3;  // of pixels, beside four rows: more would not fit into the first-level cache
 
   static int32_t widest_group(const Rows& graph) {
     return graph.b_out >= 8 && wide_registers ? 8 : graph.b_out >= 4 ? 4 : graph.b_out >= 2 ? 2 : 1;
@@ -46,11 +47,12 @@ struct Plan {
     const Layout& layout = *a.layout;
     by_feature = layout.by_feature;
     pointwise = layout.pointwise() && a.taps == 1;
-    streams = (layout.source.total + layout.target.total) * 4 > 768 << 10;
+    // With 32 registers tiles are long: the hardware foresees them, and requests of ours stand in its way.
+    streams = !wide_registers && (layout.source.total + layout.target.total) * 4 > 768 << 10;
     length = layout.length;
     shares = can_share(a);
     in_place = pointwise && !a.prepare && !a.before && !shares && reads_in_place(a);
-    strip = shared_rows() ? most_vectors(4) : 1;
+    strip = shared_rows() ? shared_vectors : 1;
     strips = ceil_div(length, strip * lanes);
     tiles = ceil_div(length, least(tile_length(a), strips * strip * lanes));
     tile = ceil_div(strips, tiles) * strip * lanes;
@@ -66,13 +68,15 @@ struct Plan {
     batch = stretches > 1 ? a.graph.num_out : shared_rows() && tile <= 96 ? 64 : 16;
   }
 
-  // Rows that 16 registers hold, four of them, beside three vectors of pixels.
-  bool shared_rows() const { return !wide_registers && (groups.widest >= 4 || shares); }
+  // Four rows at a time, in tiles of a few strips of three vectors of pixels: with 16 registers, and where rows that stand
+  // alone share what they read.
+  bool shared_rows() const { return shares || (!wide_registers && groups.widest >= 4); }
 
   // To bring the weights into the order of the turns takes as long as what a few pixels gain; to copy pixels that
   // could be read in place from memory, as long as what some edges gain.
   bool can_share(const Apply& a) const {
-    if (wide_registers || !pointwise || a.before || !a.graph.turns || a.graph.num_in >= 1 << 24) return false;
+    if (!pointwise || a.before || !a.graph.turns || a.graph.num_in >= 1 << 24) return false;
+    if (wide_registers && a.graph.num_in <= 64) return false;  // they lie in the first-level cache anyway
     const bool far = (a.layout->source.total + a.layout->target.total) * 4 > 4 << 20;
     const int64_t edges = a.graph.indptr[a.graph.num_out];
     return length * a.layout->images >= 48 && edges >= int64_t{a.graph.num_out} * (far ? 48 : 24);
@@ -101,8 +105,8 @@ struct Plan {
     tile = round_up(step + round_up(row, lanes) - row, lanes);  // the last row may be written too far
   }
 
-  // Channels can be read where they are, unless loads bind and are not aligned, or the channels lie so that many of
-  // them compete for few places in the cache.
+  // Channels can be read where they are, unless loads bind and are not aligned (a vector of 16 then lies in two lines of
+  // the cache), or the channels lie so that many of them compete for few places in the cache.
   bool reads_in_place(const Apply& a) const {
     const Layout& layout = *a.layout;
     const bool aligned = layout.source.channel % 16 == 0 && reinterpret_cast<uintptr_t>(a.source) % 64 == 0;
@@ -110,6 +114,7 @@ struct Plan {
     const int64_t edges = int64_t{a.graph.indptr[a.graph.blocks()]} * a.graph.b_in * groups.per_block;
     const bool far = layout.source.total * 4 > 4 << 20;
     if (shared_rows() && (far || edges >= int64_t{8} * a.graph.num_in)) return false;
+    if (wide_registers && !aligned && edges >= int64_t{4} * a.graph.num_in) return false;
     return layout.same_as_source() && layout.source.channel % 128 != 0 && (aligned || groups.widest >= 4);
   }
 
@@ -121,20 +126,21 @@ struct Plan {
     if (shared_rows()) {
       // The first-level cache; or the part of the second that is left by the weights, which pass by once a tile, and more
       // of it rather than to pack every pixel for several tiles.
-      const int64_t unit = most_vectors(4) * lanes;
+      const int64_t unit = strip * lanes;
       auto fit = [&](int64_t kib) { return (kib << 10) / most(channel_bytes, int64_t{1}) - layout.halo; };
       const bool strided = layout.num_planes() > 3;
-      const int64_t pixels = pointwise ? fit(24) : strided ? fit(300) : most(fit(200), least(fit(300), 2 * layout.halo));
+      const int64_t first_level = wide_registers ? 40 : 24;
+      const int64_t pixels = pointwise ? fit(first_level) : strided ? fit(300) : most(fit(200), least(fit(300), 2 * layout.halo));
       return most(pixels, unit) / unit * unit;
     }
     if (pointwise) {
       if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;
       // Twice the first-level cache: shorter tiles would cost more in loops than they save.
       if (!wide_registers && groups.widest == 1 && a.graph.num_in > 96 && a.graph.num_in <= 256) return 6 * lanes;
-      const int64_t fit = (groups.widest >= 4 ? 192 << 10 : 24 << 10) / channel_bytes / lanes;
+      const int64_t fit = (groups.widest >= 4 ? (wide_registers ? 384 : 192) << 10 : 24 << 10) / channel_bytes / lanes;
       const bool wide = channel_bytes * 64 > 768 << 10;
       const int64_t low = (groups.widest == 1 && !wide ? 64 : 32) / lanes;
-      const int64_t high = groups.widest == 1 ? 8 : 96 / lanes;
+      const int64_t high = groups.widest == 1 ? 8 : (wide_registers ? 384 : 96) / lanes;
       return least(most(fit, low), high) * lanes;
     }
     if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;

@@ -28,7 +28,9 @@ struct ScatterPlan {
     in_place = a.taps == 1 && layout.same_as_source() && layout.source.channel % 128 != 0;
     const int64_t chunk = scatter_vectors * lanes;
     const int64_t source_bytes = most(int64_t{4} * graph.num_out * layout.num_planes(), int64_t{1});
-    const int64_t fits = (24 << 10) / (4 * chunk * graph.b_in), targets = graph.num_in / graph.b_in;
+    // The first-level cache; with longer vectors twice that, or a block would have few edges in a stretch.
+    const int64_t near = (lanes > 8 ? 96 : 24) << 10;
+    const int64_t fits = near / (4 * chunk * graph.b_in), targets = graph.num_in / graph.b_in;
     const int64_t fit = (256 << 10) / source_bytes - layout.halo;
     tile = most(least(fit / chunk, int64_t{layout.pointwise() ? 4 : 16}), int64_t{1}) * chunk;
     int64_t per_image = ceil_div(layout.length, tile);

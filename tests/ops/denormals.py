@@ -1,4 +1,4 @@
-"""Whether arithmetic met a number below the normal ones: some processors take a hundred times as long for it."""
+"""Whether arithmetic met a number below the normal ones, which some processors are slow at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Environment(ctypes.Structure):
 
 
 def fill(memory: Tensor) -> None:
-    """Leave numbers below the normal ones, such as small integers are, in bytes that begin anywhere."""
+    """Leave numbers below the normal ones, as small integers are, in bytes that begin anywhere."""
     room = torch.full((len(memory) // 4 + 2,), 3, dtype=torch.int32).view(torch.uint8)
     shift = memory.data_ptr() % 4
     memory.copy_(room[shift : shift + len(memory)])
