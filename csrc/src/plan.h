@@ -76,7 +76,6 @@ struct Plan {
   // could be read in place from memory, as long as what some edges gain.
   bool can_share(const Apply& a) const {
     if (!pointwise || a.before || !a.graph.turns || a.graph.num_in >= 1 << 24) return false;
-    if (wide_registers && a.graph.num_in <= 64) return false;  // they lie in the first-level cache anyway
     const bool far = (a.layout->source.total + a.layout->target.total) * 4 > 4 << 20;
     const int64_t edges = a.graph.indptr[a.graph.num_out];
     return length * a.layout->images >= 48 && edges >= int64_t{a.graph.num_out} * (far ? 48 : 24);
