@@ -39,11 +39,31 @@ size_t scatter_bytes(const Call& call, const xn_conv& conv) {
   size_t bytes = 0;
   for (int64_t phase = 0; phase < xn::grad_input_phases(conv); ++phase) {
     const Layout layout = phase_layout(call, conv, phase, Columns::compact);
+    if (layout.idle()) continue;
     const size_t needed = call.kernels->scatter_scratch(call.forward(layout, kernel_taps(conv)));
-    if (!needed && !layout.empty()) return 0;
+    if (!needed) return 0;
     bytes = std::max(bytes, needed);
   }
   return bytes;
+}
+
+// Where the stride exceeds the kernel no tap reaches some pixels: zeros, all at once, for those lie far apart.
+void clear_idle_pixels(const Call& call, const xn_conv& conv, float* grad_x) {
+  bool any = false;
+  for (int a = 0; a < 3; ++a) any |= conv.stride[a] > 1;
+  if (!any) return;
+  any = false;
+  for (int64_t phase = 0; phase < xn::grad_input_phases(conv); ++phase) {
+    const Layout layout = phase_layout(call, conv, phase, Columns::compact);
+    any |= layout.idle() && !layout.empty();
+  }
+  if (!any) return;
+  const int64_t pixels = int64_t{conv.input[0]} * conv.input[1] * conv.input[2];
+  const int64_t size = pixels * conv.batch * call.graph->num_in;
+  auto clear = [&](int thread, int threads) {
+    std::fill(grad_x + size * thread / threads, grad_x + size * (thread + 1) / threads, 0.0f);
+  };
+  xn::parallel_for_threads(call.threads, clear);
 }
 
 // The way of a gradient to the input by Winograd's algorithm, and its scratch: 0 if that is not for this call.
@@ -210,12 +230,13 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
     call.kernels->winograd(winograd);
     return XN_OK;
   }
+  clear_idle_pixels(call, *conv, grad_x);
   if (scatter_bytes(call, *conv)) {
     for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
       const Layout layout = phase_layout(call, *conv, phase, Columns::compact);
       Apply apply = call.forward(layout, taps);
       apply.weight = weight, apply.source = grad_y, apply.target = grad_x;
-      if (!layout.empty()) call.kernels->scatter(apply);
+      if (!layout.idle()) call.kernels->scatter(apply);
     }
     return XN_OK;
   }
@@ -226,7 +247,7 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
     const Layout layout = phase_layout(call, *conv, phase, columns);
     Apply apply = call.backward(layout, taps);
     apply.weight = transposed, apply.source = grad_y, apply.target = grad_x;
-    call.kernels->apply(apply);
+    if (!layout.idle()) call.kernels->apply(apply);
   }
   return XN_OK;
 }

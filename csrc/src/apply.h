@@ -50,7 +50,6 @@ struct Ahead {
   Ahead(const Apply& apply, const Plan& plan, const Workspace& work, int64_t unit)
       : a(apply), segments(work.next), count(0), channel(0), between(apply.layout->source_step[2]) {
     if (!plan.streams || plan.by_feature || a.before || unit >= plan.units || a.layout->source_step[2] > 2) return;
-    if (a.layout->num_planes() == 0) return;  // pixels that no tap reaches: their gradient is zero
     source = a.source + unit / plan.tiles * a.layout->source.image;
     const int64_t tile = unit % plan.tiles, pixels = plan.length_of(tile);
     count = a.layout->pack_segments(0, plan.begin(tile), pixels, work.next);

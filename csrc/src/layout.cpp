@@ -193,6 +193,7 @@ int32_t Layout::num_taps() const { return static_cast<int32_t>(tap.size()); }
 const int32_t* Layout::taps() const { return tap.data(); }
 int64_t Layout::tap_at(int32_t t, int64_t plane_ld) const { return tap_plane[t] * plane_ld + tap_shift[t]; }
 bool Layout::empty() const { return images == 0 || out[0] == 0 || out[1] == 0 || out[2] == 0; }
+bool Layout::idle() const { return empty() || num_taps() == 0; }
 bool Layout::pointwise() const { return tap.size() == 1 && tap[0] == 0 && planes.size() == 1 && halo == 0; }
 bool Layout::same_as_source() const {
   return !by_feature && pointwise() && planes[0].first == Int3{} && source_step == Int3{1, 1, 1} && out == source.extent &&

@@ -57,6 +57,7 @@ struct Layout {
   const int32_t* taps() const;
   int64_t tap_at(int32_t t, int64_t plane_ld) const;  // place in a channel's planes
   bool empty() const;
+  bool idle() const;  // empty, or pixels that no tap reaches
   bool pointwise() const;
   bool same_as_source() const;  // flat positions are the places in a channel of the source
 

@@ -55,9 +55,11 @@ XN_INLINE Vec interleave(Vec a, Vec b) {
 }
 
 XN_INLINE float sum(Vec v) {
-  float total = 0;
-  for (int i = 0; i < lanes; ++i) total += v[i];
-  return total;
+  Quad part[lanes / 4];
+  __builtin_memcpy(part, &v, sizeof(v));
+  for (int n = lanes / 4; n > 1; n /= 2)
+    for (int i = 0; i < n / 2; ++i) part[i] += part[i + n / 2];
+  return (part[0][0] + part[0][1]) + (part[0][2] + part[0][3]);
 }
 
 // Numbers 0, 2, 4 .. or 1, 3, 5 .. of the two vectors one after another: picked within 128 bits, then pairs are moved.
