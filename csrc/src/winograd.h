@@ -192,20 +192,48 @@ struct WinoUnit {
   }
 };
 
-// Whether that is faster than the definition's own way: cycles, from measured rates of multiplications, where several
-// rows share what they read and where they do not; of the transforms of a channel, with the way of the points through
-// the cache; and of weights that no cache close by holds.
-XN_INLINE bool winograd_pays(const Winograd& a, const WinoPlan& plan) {
-  const bool lone = a.graph.b_out < 4;
+// Cycles, from measured rates, in which vectors of up to 8 numbers and longer ones differ: an image's rows of tiles fill long
+// ones badly, and each row waits for what was stored just before.
+struct WinoCost {
+  const Winograd& a;
+  const WinoPlan& plan;
+  static constexpr bool is_long = lanes > 8;
+  const bool lone = a.graph.b_out < 4;  // rows that share nothing of what they read
   const double edges = double(a.graph.indptr[a.graph.blocks()]) * a.graph.b_out * a.graph.b_in;
-  const double pixels = double(ceil_div(a.images * a.out_height * a.out_width, lanes)), tiles = double(plan.vectors);
-  auto fetch = [](double bytes) { return bytes > 256 << 10 ? bytes / 4.2 : 0.0; };
-  const double direct = edges * 9 * pixels / (lone && !a.rival_shares ? 0.62 : lanes > 8 ? 1.0 : 1.08) + fetch(edges * 36);
-  // Four rows of a single long vector read five numbers for four multiplications.
-  const double rate = lone ? 0.95 : lanes == 8 ? 1.1 : lanes > 8 && plan.vectors == 1 ? 0.7 : 1.2;
-  const double products = edges * 16 * tiles / rate + fetch(edges * 64);
-  const double weights = a.made ? 0 : edges / lanes * 80 + fetch(edges * 64);
-  return products + tiles * (plan.channels_in + plan.channels_out) * 150 + weights < direct;
+
+  // Of weights that no cache close by holds.
+  static double fetch(double bytes) { return bytes > 256 << 10 ? bytes / 4.2 : 0.0; }
+
+  double direct() const {
+    const bool padded = is_long && a.out_width < lanes;  // with what lies between the images in one row of them
+    const int64_t pixels = (a.out_height + padded) * (a.out_width + padded) * a.images;
+    const double rate = lone && !a.rival_shares ? 0.62 : is_long ? 1.0 : 1.08;
+    return edges * 9 * double(ceil_div(pixels, int64_t{lanes})) / rate + fetch(edges * 36);
+  }
+
+  double products() const {
+    double rate = lone ? 0.95 : is_long ? 1.2 : 1.1;
+    if (is_long && !lone) {
+      const double degree = edges / most(a.graph.num_out, 1);
+      rate = plan.vectors == 1 ? 0.7 : rate * degree / (degree + 6);
+    }
+    return edges * 16 * double(plan.vectors) / rate + fetch(edges * 64);
+  }
+
+  // Of a channel, with the way of the points through the cache.
+  double transforms() const {
+    if (!is_long) return double(plan.vectors) * (plan.channels_in + plan.channels_out) * 150;
+    const double rows = double(a.images * plan.tile_rows), along = double(ceil_div(plan.tile_columns, int64_t{lanes}));
+    return plan.channels_in * rows * (91 + 75 * along) + plan.channels_out * (double(plan.vectors) * 75 + rows * 40);
+  }
+
+  double weights() const { return a.made ? 0 : edges / lanes * 80 + fetch(edges * 64); }
+};
+
+// Whether that is faster than the definition's own way.
+XN_INLINE bool winograd_pays(const Winograd& a, const WinoPlan& plan) {
+  const WinoCost cost{a, plan};
+  return cost.products() + cost.transforms() + cost.weights() < cost.direct();
 }
 
 constexpr int most_scattered = 64;  // additions to a point, on average
