@@ -47,12 +47,10 @@ size_t scatter_bytes(const Call& call, const xn_conv& conv) {
   return bytes;
 }
 
-// Where the stride exceeds the kernel no tap reaches some pixels: zeros, all at once, for those lie far apart.
-void clear_idle_pixels(const Call& call, const xn_conv& conv, float* grad_x) {
+// Where the stride exceeds the kernel no tap reaches some pixels: zeros everywhere first, for those lie far apart.
+void clear_if_idle(const Call& call, const xn_conv& conv, float* grad_x) {
+  if (xn::grad_input_phases(conv) == 1) return;
   bool any = false;
-  for (int a = 0; a < 3; ++a) any |= conv.stride[a] > 1;
-  if (!any) return;
-  any = false;
   for (int64_t phase = 0; phase < xn::grad_input_phases(conv); ++phase) {
     const Layout layout = phase_layout(call, conv, phase, Columns::compact);
     any |= layout.idle() && !layout.empty();
@@ -72,7 +70,7 @@ struct WinogradBackward {
   size_t bytes;
 
   WinogradBackward(const Call& call, const xn_conv& conv) : way(Way::scattered), bytes(call.winograd_bytes(conv, way)) {
-    if (bytes) return;
+    if (bytes || call.direct || !xn::is_winograd(conv)) return;
     way = Way::transposed;
     Winograd transposed = call.winograd(conv, way);
     transposed.rival_shares = scatter_bytes(call, conv) > 0;
@@ -175,9 +173,10 @@ int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, 
     if (!bytes) bytes = scatter_bytes(call, *conv);
     if (!bytes) {
       const Columns columns = columns_for(backward_rows(*graph));
-      for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase)
-        bytes = std::max(
-            bytes, call.kernels->apply_scratch(call.backward(phase_layout(call, *conv, phase, columns), taps)));
+      for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
+        const Layout layout = phase_layout(call, *conv, phase, columns);
+        if (!layout.idle()) bytes = std::max(bytes, call.kernels->apply_scratch(call.backward(layout, taps)));
+      }
       bytes += static_cast<size_t>(call.weight_bytes(taps));
     }
   } else {
@@ -230,7 +229,7 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
     call.kernels->winograd(winograd);
     return XN_OK;
   }
-  clear_idle_pixels(call, *conv, grad_x);
+  clear_if_idle(call, *conv, grad_x);
   if (scatter_bytes(call, *conv)) {
     for (int64_t phase = 0; phase < xn::grad_input_phases(*conv); ++phase) {
       const Layout layout = phase_layout(call, *conv, phase, Columns::compact);

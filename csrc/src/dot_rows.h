@@ -29,12 +29,7 @@ XN_INLINE Quad sum_four(Vec a, Vec b, Vec c, Vec d) {
   }
   const Vec ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
   const Vec cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
-  const Vec all = __builtin_shuffle(ab, cd, first) + __builtin_shuffle(ab, cd, second);
-  Quad part[lanes / 4];
-  __builtin_memcpy(part, &all, sizeof(all));
-  for (int n = lanes / 4; n > 1; n /= 2)
-    for (int i = 0; i < n / 2; ++i) part[i] += part[i + n / 2];
-  return part[0];
+  return fold(__builtin_shuffle(ab, cd, first) + __builtin_shuffle(ab, cd, second));
 }
 
 // From place n on: a mask of the last n lanes.

@@ -139,7 +139,6 @@ struct Panel {
     punched = arena.take<bool>(layout.num_planes());
     mapped_size = prepared ? least(layout.source.total, int64_t{4096}) : 0;
     mapped = arena.take<float>(prepared ? mapped_size + 2 * lanes : 0);
-    if (arena.base && prepared) zero(mapped, mapped_size + 2 * lanes);  // whole vectors are read, whatever was left there
   }
 
   // Reads the source itself instead.

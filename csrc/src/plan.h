@@ -33,11 +33,12 @@ struct Plan {
   bool by_feature;  // features lie side by side in the target
   bool pointwise;
   bool shares;      // rows that stand alone go by the graph's table of turns
-  bool streams;     // source and target come from beyond the second-level cache
+  bool streams;     // source and target come from beyond the second-level cache, and requests for them help
   bool in_place;    // the source is as good as a panel
 
   static constexpr bool wide_registers = accumulators >= 24;
-  static constexpr int64_t shared_vectors = 3;  // of pixels, beside four rows: more would not fit into the first-level cache
+  // Of pixels, beside four rows: 16 registers hold no more, and with 32 no more would fit into the first-level cache.
+  static constexpr int64_t shared_vectors = 3;
 
   static int32_t widest_group(const Rows& graph) {
     return graph.b_out >= 8 && wide_registers ? 8 : graph.b_out >= 4 ? 4 : graph.b_out >= 2 ? 2 : 1;
@@ -139,7 +140,7 @@ struct Plan {
       const int64_t fit = (groups.widest >= 4 ? (wide_registers ? 384 : 192) << 10 : 24 << 10) / channel_bytes / lanes;
       const bool wide = channel_bytes * 64 > 768 << 10;
       const int64_t low = (groups.widest == 1 && !wide ? 64 : 32) / lanes;
-      const int64_t high = groups.widest == 1 ? 8 : (wide_registers ? 384 : 96) / lanes;
+      const int64_t high = groups.widest == 1 ? 8 : (wide_registers && groups.widest >= 4 ? 384 : 96) / lanes;
       return least(most(fit, low), high) * lanes;
     }
     if (is_stretched(a)) return int64_t{most_vectors(1)} * lanes;

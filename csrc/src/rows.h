@@ -174,7 +174,7 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
     const int32_t* last = graph.indices + graph.indptr[block + 1];
     const int64_t weight_ld = (graph.indptr[block + 1] - start) * input_weights;
     const float* weight = s.weight + start * edge_weights + s.first * weight_ld + (from - start) * input_weights;
-    constexpr bool can_ask = pointwise && !stretched && R >= 4 && P > 1;
+    constexpr bool can_ask = accumulators == 12 && pointwise && !stretched && R >= 4 && P > 1;  // else nobody streams
     const bool asks = can_ask && s.requests && s.requests->left > 0;
     const float* far = asks ? s.requests->at : nullptr;
     const int64_t far_step = asks ? s.requests->step : 0;

@@ -14,7 +14,7 @@ constexpr int scatter_vectors = accumulators / scatter_rows;
 
 struct ScatterPlan {
   int64_t tile, tiles, units;
-  int32_t stretch;     // base targets whose sums the first-level cache holds
+  int32_t stretch;     // base targets whose sums a cache close by holds
   int32_t runs;        // sums of so many parts of the graph are added up
   bool in_place;
   bool streams;        // source and target come from beyond the second-level cache
@@ -28,7 +28,7 @@ struct ScatterPlan {
     in_place = a.taps == 1 && layout.same_as_source() && layout.source.channel % 128 != 0;
     const int64_t chunk = scatter_vectors * lanes;
     const int64_t source_bytes = most(int64_t{4} * graph.num_out * layout.num_planes(), int64_t{1});
-    // The first-level cache; with longer vectors twice that, or a block would have few edges in a stretch.
+    // The first-level cache; with longer vectors a few times that, or a block would have few edges in a stretch.
     const int64_t near = (lanes > 8 ? 96 : 24) << 10;
     const int64_t fits = near / (4 * chunk * graph.b_in), targets = graph.num_in / graph.b_in;
     const int64_t fit = (256 << 10) / source_bytes - layout.halo;

@@ -54,12 +54,18 @@ XN_INLINE Vec interleave(Vec a, Vec b) {
   return __builtin_shuffle(a, b, mask);
 }
 
-XN_INLINE float sum(Vec v) {
+// Lanes 4 apart, added up.
+XN_INLINE Quad fold(Vec v) {
   Quad part[lanes / 4];
   __builtin_memcpy(part, &v, sizeof(v));
   for (int n = lanes / 4; n > 1; n /= 2)
     for (int i = 0; i < n / 2; ++i) part[i] += part[i + n / 2];
-  return (part[0][0] + part[0][1]) + (part[0][2] + part[0][3]);
+  return part[0];
+}
+
+XN_INLINE float sum(Vec v) {
+  const Quad part = fold(v);
+  return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
 // Numbers 0, 2, 4 .. or 1, 3, 5 .. of the two vectors one after another: picked within 128 bits, then pairs are moved.

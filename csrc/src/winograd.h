@@ -233,6 +233,7 @@ struct WinoCost {
 // Whether that is faster than the definition's own way.
 XN_INLINE bool winograd_pays(const Winograd& a, const WinoPlan& plan) {
   const WinoCost cost{a, plan};
+  if (cost.edges == 0) return false;
   return cost.products() + cost.transforms() + cost.weights() < cost.direct();
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 WATCHED = platform.machine().lower() in ("x86_64", "amd64") and platform.system() == "Linux"
 DENORMAL_OPERAND = 2  # of the flags in mxcsr, which stay until they are cleared
+_MATH = ctypes.CDLL(ctypes.util.find_library("m")) if WATCHED else None
 
 
 class _Environment(ctypes.Structure):
@@ -29,14 +30,13 @@ def fill(memory: Tensor) -> None:
 
 def met_in(run: Callable[[], object]) -> bool:
     """Whether `run`, on this thread, computed with a number below the normal ones."""
-    if not WATCHED:
+    if _MATH is None:
         run()
         return False
-    library = ctypes.CDLL(ctypes.util.find_library("m"))
     environment = _Environment()
-    library.fegetenv(ctypes.byref(environment))
+    _MATH.fegetenv(ctypes.byref(environment))
     environment.mxcsr &= ~DENORMAL_OPERAND
-    library.fesetenv(ctypes.byref(environment))
+    _MATH.fesetenv(ctypes.byref(environment))
     run()
-    library.fegetenv(ctypes.byref(environment))
+    _MATH.fegetenv(ctypes.byref(environment))
     return bool(environment.mxcsr & DENORMAL_OPERAND)

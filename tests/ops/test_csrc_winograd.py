@@ -132,6 +132,16 @@ def test_long_sums_of_gradients_round_as_dense_ones(library, isa):
     assert error < 1.5 * dense_error
 
 
+def test_gradient_is_weighed_against_the_way_it_would_go_instead(library, isa):
+    """Blocks (4, 1) scatter their gradients, faster than the lone rows of the transposed graph."""
+    graph = Graph.random(library, 512, 512, 64, (4, 1))
+    conv = Conv(graph, (1, 512, 7, 7), (3, 3), padding=(1, 1), isa=isa)
+    assert not conv.is_winograd(1)
+    lone = Graph.random(library, 128, 128, 32)
+    conv = Conv(lone, (1, 128, 28, 28), (3, 3), padding=(1, 1), isa=isa)
+    assert conv.is_winograd(1)
+
+
 def test_same_bits_every_time(library, isa):
     graph = Graph.random(library, 48, 48, 24, (4, 1))
     x, weight = torch.randn(3, 48, 15, 15), torch.randn(graph.num_edges, 3, 3)
