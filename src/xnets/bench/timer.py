@@ -62,7 +62,7 @@ def time_interleaved(
         The timing of each.
 
     Examples:
-        >>> timings = time_interleaved({"sum": [lambda: sum(range(9))]}, seconds=0.001)
+        >>> timings = time_interleaved({"sum": [lambda: sum(range(9))]}, seconds=0.1)
         >>> timings["sum"].rounds, timings["sum"].low <= timings["sum"].median
         (15, True)
     """
