@@ -82,8 +82,9 @@ XN_API int32_t xn_transpose(const xn_graph* graph, int32_t* t_indptr, int32_t* t
 
 /* A table with which rows that stand alone share what they read, for 1x1 convolutions and linear layers: optional, and
  * the same for every call. `op` is XN_FORWARD or XN_GRAD_INPUT, which needs the transposed tables. xn_turns_room says
- * how many numbers xn_turns may write (for every `isa`), and xn_turns how many of them are the table, which may be moved; 0 where there
- * is nothing to gain (do not use it then), -1 if the arguments are wrong or there is too little room.
+ * how many numbers xn_turns may write (for every `isa`), and xn_turns how many of them are the table, which may be
+ * moved; 0 where there is nothing to gain (do not use it then), -1 if the arguments are wrong or there is too little
+ * room.
  */
 XN_API int64_t xn_turns_room(const xn_graph* graph, int32_t op, int32_t isa);
 XN_API int64_t xn_turns(const xn_graph* graph, int32_t op, int32_t* table, int64_t room);

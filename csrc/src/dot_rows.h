@@ -109,7 +109,7 @@ XN_INLINE void dot_group(const DotRun& run, int64_t at) {
 }
 
 template <int R>
-constexpr int most_places = (accumulators == 24 ? 16 : 12) / R;
+constexpr int most_places = (wide_registers ? 16 : 12) / R;
 template <int R>
 constexpr int place_unit = 4 / R;
 

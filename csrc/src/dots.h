@@ -39,7 +39,7 @@ struct DotPlan {
     in_place = never_copies || (can && aligned);
   }
 
-  static constexpr int64_t most_pixels = 1024, panel_bytes = (lanes > 8 ? 640 : 192) << 10;
+  static constexpr int64_t most_pixels = 1024, panel_bytes = (long_vectors ? 640 : 192) << 10;
 };
 
 struct DotWorkspace {

@@ -36,7 +36,6 @@ struct Plan {
   bool streams;     // source and target come from beyond the second-level cache, and requests for them help
   bool in_place;    // the source is as good as a panel
 
-  static constexpr bool wide_registers = accumulators >= 24;
   // Of pixels, beside four rows: 16 registers hold no more, and with 32 no more would fit into the first-level cache.
   static constexpr int64_t shared_vectors = 3;
 

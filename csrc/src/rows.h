@@ -174,7 +174,7 @@ static void strip(const Strip& given, int32_t begin, int32_t end) {
     const int32_t* last = graph.indices + graph.indptr[block + 1];
     const int64_t weight_ld = (graph.indptr[block + 1] - start) * input_weights;
     const float* weight = s.weight + start * edge_weights + s.first * weight_ld + (from - start) * input_weights;
-    constexpr bool can_ask = accumulators == 12 && pointwise && !stretched && R >= 4 && P > 1;  // else nobody streams
+    constexpr bool can_ask = !wide_registers && pointwise && !stretched && R >= 4 && P > 1;  // else nobody streams
     const bool asks = can_ask && s.requests && s.requests->left > 0;
     const float* far = asks ? s.requests->at : nullptr;
     const int64_t far_step = asks ? s.requests->step : 0;
@@ -204,14 +204,14 @@ using StripKernel = void (*)(const Strip&, int32_t begin, int32_t end);
 
 // Most vectors of pixels for R rows. A lone row takes many, because the taps of one row share what they load.
 constexpr int most_vectors(int rows) {
-  return rows == 1 ? (accumulators == 24 ? 16 : 12) : rows == 2 ? accumulators / 2 : accumulators / rows;
+  return rows == 1 ? (wide_registers ? 16 : 12) : rows == 2 ? accumulators / 2 : accumulators / rows;
 }
 
 // Stretches are for 16 registers only: see Plan.
 template <int R, int P = most_vectors(R)>
 static StripKernel strip_kernel(int vectors, bool pointwise, bool stretched) {
   if (vectors == P) {
-    if constexpr (accumulators == 12)
+    if constexpr (!wide_registers)
       if (stretched) return pointwise ? strip<R, P, true, true> : strip<R, P, false, true>;
     return pointwise ? strip<R, P, true, false> : strip<R, P, false, false>;
   }

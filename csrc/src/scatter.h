@@ -29,7 +29,7 @@ struct ScatterPlan {
     const int64_t chunk = scatter_vectors * lanes;
     const int64_t source_bytes = most(int64_t{4} * graph.num_out * layout.num_planes(), int64_t{1});
     // The first-level cache; with longer vectors a few times that, or a block would have few edges in a stretch.
-    const int64_t near = (lanes > 8 ? 96 : 24) << 10;
+    const int64_t near = (long_vectors ? 96 : 24) << 10;
     const int64_t fits = near / (4 * chunk * graph.b_in), targets = graph.num_in / graph.b_in;
     const int64_t fit = (256 << 10) / source_bytes - layout.halo;
     tile = most(least(fit / chunk, int64_t{layout.pointwise() ? 4 : 16}), int64_t{1}) * chunk;

@@ -117,7 +117,7 @@ static void share(const Strip& given, const int32_t* turns, int32_t begin, int32
 // Rows [begin, end), from a whole group on: what is left of the last one goes without the table.
 static void share_rows(Strip strip, int vectors, const float* ordered, int32_t begin, int32_t end) {
   const int32_t* turns = strip.graph->turns;
-  const bool asks = accumulators == 12 && strip.requests->left > 0;  // else nobody streams
+  const bool asks = !wide_registers && strip.requests->left > 0;  // else nobody streams
   const int32_t first = begin / turn_rows, last = end / turn_rows, rest = least(end, last * turn_rows);
   const float* weight = strip.weight;
   strip.weight = ordered;

@@ -13,8 +13,10 @@
 namespace xn::XN_ISA {
 
 constexpr int lanes = XN_LANES;
+constexpr bool wide_registers = XN_REGISTERS == 32;
+constexpr bool long_vectors = lanes > 8;
 // How many accumulators fit into 32 or 16 registers beside the operands.
-constexpr int accumulators = XN_REGISTERS == 32 ? 24 : 12;
+constexpr int accumulators = wide_registers ? 24 : 12;
 
 typedef float Vec __attribute__((vector_size(lanes * 4)));
 typedef float Unaligned __attribute__((vector_size(lanes * 4), aligned(4), may_alias));

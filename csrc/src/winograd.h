@@ -197,7 +197,6 @@ struct WinoUnit {
 struct WinoCost {
   const Winograd& a;
   const WinoPlan& plan;
-  static constexpr bool is_long = lanes > 8;
   const bool lone = a.graph.b_out < 4;  // rows that share nothing of what they read
   const double edges = double(a.graph.indptr[a.graph.blocks()]) * a.graph.b_out * a.graph.b_in;
 
@@ -205,15 +204,15 @@ struct WinoCost {
   static double fetch(double bytes) { return bytes > 256 << 10 ? bytes / 4.2 : 0.0; }
 
   double direct() const {
-    const bool padded = is_long && a.out_width < lanes;  // with what lies between the images in one row of them
+    const bool padded = long_vectors && a.out_width < lanes;  // with what lies between the images in one row of them
     const int64_t pixels = (a.out_height + padded) * (a.out_width + padded) * a.images;
-    const double rate = lone && !a.rival_shares ? 0.62 : is_long ? 1.0 : 1.08;
+    const double rate = lone && !a.rival_shares ? 0.62 : long_vectors ? 1.0 : 1.08;
     return edges * 9 * double(ceil_div(pixels, int64_t{lanes})) / rate + fetch(edges * 36);
   }
 
   double products() const {
-    double rate = lone ? 0.95 : is_long ? 1.2 : 1.1;
-    if (is_long && !lone) {
+    double rate = lone ? 0.95 : long_vectors ? 1.2 : 1.1;
+    if (long_vectors && !lone) {
       const double degree = edges / most(a.graph.num_out, 1);
       rate = plan.vectors == 1 ? 0.7 : rate * degree / (degree + 6);
     }
@@ -222,7 +221,7 @@ struct WinoCost {
 
   // Of a channel, with the way of the points through the cache.
   double transforms() const {
-    if (!is_long) return double(plan.vectors) * (plan.channels_in + plan.channels_out) * 150;
+    if (!long_vectors) return double(plan.vectors) * (plan.channels_in + plan.channels_out) * 150;
     const double rows = double(a.images * plan.tile_rows), along = double(ceil_div(plan.tile_columns, int64_t{lanes}));
     return plan.channels_in * rows * (91 + 75 * along) + plan.channels_out * (double(plan.vectors) * 75 + rows * 40);
   }
