@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,28 +215,42 @@ def test_one_process_compares(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
+# Compares; argument 1 is the folder, 2 the write at which to die by SIGKILL, 3 when: "before" the
+# file is renamed to its name, half written or whole, or "after". A clock would not do: a fast
+# machine finishes before it is killed.
+DYING = f"""
+import os, runpy, signal, sys
+from xnets.compare import compare
+rename, count = os.replace, 0
+
+def replace(a, b):
+    global count
+    count += 1
+    if count == int(sys.argv[2]):
+        if sys.argv[3] == "half":
+            os.truncate(a, os.path.getsize(a) // 2)
+        if sys.argv[3] == "after":
+            rename(a, b)
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(a, b)
+
+os.replace = replace
+tiny = runpy.run_path({str(Path(__file__).with_name("conftest.py"))!r})["TINY"]
+compare(tiny, out=sys.argv[1], **{SMALL!r})
+"""
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_the_same(whole, tiny, tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from runpy import run_path; "
-        "from xnets.compare import compare; "
-        f"tiny = run_path({str(Path(__file__).with_name('conftest.py'))!r})['TINY']; "
-        f"compare(tiny, out=sys.argv[1], **{SMALL!r})"
-    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    for wait in (0.0, 0.7, 0.2):  # seconds from the first write of a new trial to the kill
-        before = sum(1 for _ in tmp_path.glob("trials/*/metrics.csv"))
-        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment)
-        while (
-            process.poll() is None
-            and sum(1 for _ in tmp_path.glob("trials/*/metrics.csv")) == before
-        ):
-            time.sleep(0.01)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for at, when in ((2, "half"), (9, "before"), (3, "after"), (11, "half")):  # a trial writes six
+        command = [sys.executable, "-c", DYING, str(tmp_path), str(at), when]
+        killed = subprocess.run(
+            command, env=environment, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = list(tmp_path.glob("trials/*/result.json"))
-    assert len(done) < 6  # it was killed, not finished
+    assert 0 < len(done) < 6
     times = {path: path.stat().st_mtime_ns for path in done}
     found = compare(tiny, out=tmp_path, **SMALL)
     assert accuracies(found) == accuracies(whole)
