@@ -144,22 +144,22 @@ def test_tables_follow_a_graph_that_changes() -> None:
 
 def test_tables_die_with_their_layer() -> None:
     gc.collect()
-    before = len(_cpu_ops._graph)
+    before = len(_cpu_ops.graph_of)
     layer, x = build("linear")
     layer(x).sum().backward()
     twin = copy.deepcopy(layer)
     twin(x)
-    assert len(_cpu_ops._graph) == before + 2
+    assert len(_cpu_ops.graph_of) == before + 2
     del layer, twin
     gc.collect()
-    assert len(_cpu_ops._graph) == before
+    assert len(_cpu_ops.graph_of) == before
 
 
 def test_many_shapes_keep_few_plans() -> None:
     layer, _ = build("linear")
     for rows in range(2 * _cpu_library._MOST_PLANS):
         layer(torch.randn(rows, 24))
-    graph = _cpu_ops._graph(layer.indptr, layer.indices, 24, 16, 1, 1)
+    graph = _cpu_ops.graph_of(layer.indptr, layer.indices, 24, 16, 1, 1)
     assert len(graph._plans) <= _cpu_library._MOST_PLANS
 
 
@@ -167,7 +167,7 @@ def test_tables_and_plans_go_with_the_layer() -> None:
     """At once, without a collection of garbage."""
     layer, x = build("linear")
     layer(x)
-    graph = weakref.ref(_cpu_ops._graph(layer.indptr, layer.indices, 24, 16, 1, 1))
+    graph = weakref.ref(_cpu_ops.graph_of(layer.indptr, layer.indices, 24, 16, 1, 1))
     gc.collect()
     gc.disable()
     try:
@@ -487,7 +487,7 @@ def test_numbers_that_do_not_fit_are_for_others(option: str) -> None:
 def test_transposed_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that come at once get the same: one's must not go while the other reads it."""
     layer, _ = build("linear")
-    graph = _cpu_ops._graph(layer.indptr, layer.indices, 24, 16, 1, 1)
+    graph = _cpu_ops.graph_of(layer.indptr, layer.indices, 24, 16, 1, 1)
     meeting, calls = threading.Barrier(2), []
     transpose = _cpu_library.LIBRARY.xn_transpose
 

@@ -173,7 +173,7 @@ class Graph:
                 setattr(self.c, "turns" if op == FORWARD else "t_turns", table.data_ptr())
             self._turns[op] = table
 
-    def plan(self, x: Tensor, kernel: torch.Size, *steps: list[int]) -> Plan:
+    def plan(self, x: Tensor, kernel: torch.Size, *steps: Sequence[int]) -> Plan:
         """What calls with these shapes have in common."""
         threads = torch.get_num_threads()
         key = (x.shape, kernel, *map(tuple, steps), threads)
@@ -192,7 +192,7 @@ class Plan:
     """
 
     def __init__(
-        self, shape: torch.Size, kernel: torch.Size, steps: tuple[list[int], ...], threads: int
+        self, shape: torch.Size, kernel: torch.Size, steps: tuple[Sequence[int], ...], threads: int
     ) -> None:
         self.threads = threads
         self._kind = "conv" if steps[0] else "linear"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xnets.ops._cpu_library import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Graph
+from xnets.ops._cpu_library import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Graph, Plan
 from xnets.ops._eager import PerGraph
 from xnets.ops._operator import output_shape, register
 
-_graph = PerGraph(Graph)
+graph_of = PerGraph(Graph)
 
 
 def _forward(
@@ -23,7 +23,7 @@ def _forward(
     x, weight = x.contiguous(), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     y = x.new_empty(output_shape(x, weight, sizes, *steps))
-    graph = _graph(indptr, indices, *sizes)
+    graph = graph_of(indptr, indices, *sizes)
     graph.plan(x, weight.shape[1:], *steps).run(graph, FORWARD, x, weight, bias, y)
     return y
 
@@ -40,9 +40,16 @@ def _backward(
     dilation: list[int],
     needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
-    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
-    graph = _graph(indptr, indices, *sizes)
+    graph = graph_of(indptr, indices, *sizes)
     plan = graph.plan(x, weight.shape[1:], stride, padding, dilation)
+    return gradients(graph, plan, grad, x, weight, needed)
+
+
+def gradients(
+    graph: Graph, plan: Plan, grad: Tensor, x: Tensor, weight: Tensor, needed: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """The gradients to input and weight, empty where not needed."""
+    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
     if needed[0]:
         graph.transpose()

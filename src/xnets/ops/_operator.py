@@ -70,15 +70,16 @@ def register(
         grad_x = new_empty(x, list(x.shape)) if wants_input else x.new_empty(0)
         return grad_x, weight.new_empty(weight.shape if wants_weight else (0,))
 
-    def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        direct = runs_eagerly(grad, *ctx.saved_tensors[:2])
+    def backward_of(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:3]
+        direct = runs_eagerly(grad, *saved[:2])
         operator = backward if direct else getattr(torch.ops.xnets, f"{name}_backward")
-        return _differentiate(operator, ctx, grad)
+        return *differentiate(operator, grad, *saved, *ctx.rest, needed=needed), *[None] * 6
 
     qualified = f"xnets::{name}"
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     torch.library.register_fake(f"{qualified}_backward", fake_backward, lib=_LIBRARY)
-    torch.library.register_autograd(qualified, differentiate, setup_context=_save, lib=_LIBRARY)
+    torch.library.register_autograd(qualified, backward_of, setup_context=_save, lib=_LIBRARY)
 
     class Direct(torch.autograd.Function):
         @staticmethod
@@ -90,7 +91,7 @@ def register(
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-            return differentiate(ctx, grad)
+            return backward_of(ctx, grad)
 
     def apply(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         if not runs_eagerly(x, weight, bias):
@@ -129,7 +130,9 @@ def run(apply: Apply, call: Call, x: Tensor, weight: Tensor, bias: Tensor | None
     return y.squeeze(0) if call.spatial else y.view(*shape[:-1], pattern.num_out)
 
 
-def output_shape(x: Tensor, weight: Tensor, sizes: list[int], *steps: list[int]) -> list[int]:
+def output_shape(
+    x: Tensor, weight: Tensor, sizes: Sequence[int], *steps: Sequence[int]
+) -> list[int]:
     """The shape of the operator's output.
 
     Args:
@@ -159,24 +162,39 @@ def output_shape(x: Tensor, weight: Tensor, sizes: list[int], *steps: list[int])
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, indptr, indices, *rest = inputs
+    x, weight, _, indptr, indices, *rest = inputs
     ctx.save_for_backward(x, weight, indptr, indices)
-    ctx.has_bias = bias is not None
     ctx.rest = rest
 
 
-def _differentiate(backward: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, indptr, indices = ctx.saved_tensors
-    needed = list(ctx.needs_input_grad[:2])
+def differentiate(
+    backward: Callable[..., tuple[Tensor, Tensor]],
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    *rest: Any,
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients to input, weight and bias.
+
+    Args:
+        backward: As `register` takes it.
+        grad: Gradient of the output.
+        x: The input.
+        weight: The weight.
+        rest: The graph and the steps, as `forward` takes them.
+        needed: Which of the three are wanted.
+
+    Returns:
+        The gradients, None where not wanted.
+    """
     if torch.is_grad_enabled():  # a gradient of this gradient is wanted: use what torch can derive
-        grads = _differentiable(x, weight, grad, indptr, indices, *ctx.rest)
+        grads = _differentiable(x, weight, grad, *rest)
     else:
-        grads = backward(grad, x, weight, indptr, indices, *ctx.rest, needed)
-    grad_x, grad_weight = (g if n else None for g, n in zip(grads, needed, strict=True))
-    grad_bias = None
-    if ctx.has_bias and ctx.needs_input_grad[2]:
-        grad_bias = grad.sum([d for d in range(grad.dim()) if d != 1])
-    return grad_x, grad_weight, grad_bias, None, None, None, None, None, None
+        grads = backward(grad, x, weight, *rest, list(needed[:2]))
+    grad_x, grad_weight = (g if n else None for g, n in zip(grads, needed, strict=False))
+    grad_bias = grad.sum([d for d in range(grad.dim()) if d != 1]) if needed[2] else None
+    return grad_x, grad_weight, grad_bias
 
 
 def _differentiable(

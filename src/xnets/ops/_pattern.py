@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,6 +52,12 @@ class Pattern:
     max_degree: int
     is_regular: bool
     components: Components | None = None
+    # What calls of each kind need, kept by _cpu_again.py; no copy has it.
+    known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the graph is made of."""
+        return Pattern, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     @property
     def num_edges(self) -> int:
