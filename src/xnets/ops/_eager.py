@@ -14,11 +14,18 @@ T = TypeVar("T")
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+# By their own names: they are asked at every call, and a chain of dots takes as long as the answer.
+_is_compiling = torch.compiler.is_compiling
+_is_tracing = torch._C._is_tracing
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_transforms = torch._C._functorch.peek_interpreter_stack
+_is_profiled = torch._C._autograd._profiler_enabled
+
+
 def in_function_transform() -> bool:
     """Whether torch.func or forward-mode differentiation is at work."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-    )
+    return _transforms() is not None or forward_ad._current_level >= 0
 
 
 def runs_eagerly(*tensors: Tensor | None) -> bool:
@@ -27,22 +34,23 @@ def runs_eagerly(*tensors: Tensor | None) -> bool:
     Then the dispatcher may be passed by, which costs more than a small layer's work, and tensors
     have values to read.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-        and not in_function_transform()
-        and not torch._C._autograd._profiler_enabled()
-        and all(map(_is_plain, tensors))
-    )
-
-
-def _is_plain(tensor: Tensor | None) -> bool:
-    # A view may negate what lies in memory, and zeros lie nowhere: the dispatcher resolves both.
-    if tensor is None:
-        return True
-    return type(tensor) in _PLAIN and not (tensor.is_neg() or tensor._is_zerotensor())
+    if (
+        _is_compiling()
+        or _is_tracing()
+        or _dispatch_modes()
+        or _function_modes()
+        or _transforms() is not None
+        or forward_ad._current_level >= 0
+        or _is_profiled()
+    ):
+        return False
+    for tensor in tensors:
+        # A view may negate what lies in memory; zeros lie nowhere: the dispatcher resolves both.
+        if tensor is not None and (
+            type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor()
+        ):
+            return False
+    return True
 
 
 class PerGraph(Generic[T]):
