@@ -32,6 +32,8 @@ class Signature:
             for path, _ in paths
         ]
         self._is_tensor = [isinstance(leaf, Tensor) for _, leaf in paths]
+        # As most are: to flatten such costs more than a small network's call.
+        self._only_tensors = all(isinstance(argument, Tensor) for argument in arguments)
 
     def leaves(self, arguments: tuple[Any, ...], keywords: Sequence[str] = ()) -> list[Any]:
         """The tensors and constants in the arguments of a call.
@@ -46,6 +48,9 @@ class Signature:
         Raises:
             TypeError: If the arguments are not built as the example was.
         """
+        as_many = len(arguments) == len(self._arguments) and not keywords
+        if self._only_tensors and as_many and all(isinstance(a, Tensor) for a in arguments):
+            return list(arguments)
         leaves, spec = pytree.tree_flatten(arguments)
         if keywords or spec != self.spec:
             raise TypeError(self._difference(arguments, keywords))
