@@ -18,6 +18,7 @@ using xn::Few;
 using xn::few_rows;
 using xn::forward_rows;
 using xn::is_depthwise;
+using xn::is_depthwise_backward;
 using xn::kernel_taps;
 using xn::Layout;
 using xn::num_edges;
@@ -69,7 +70,9 @@ struct WinogradBackward {
   Way way;
   size_t bytes;
 
-  WinogradBackward(const Call& call, const xn_conv& conv) : way(Way::scattered), bytes(call.winograd_bytes(conv, way)) {
+  WinogradBackward(const Call& call, const xn_conv& conv) : way(Way::scattered), bytes(0) {
+    if (is_depthwise_backward(*call.graph, conv)) return;
+    bytes = call.winograd_bytes(conv, way);
     if (bytes || call.direct || !xn::is_winograd(conv)) return;
     way = Way::transposed;
     Winograd transposed = call.winograd(conv, way);
@@ -77,6 +80,14 @@ struct WinogradBackward {
     bytes = call.winograd_bytes(transposed, conv);
   }
 };
+
+// The kernels of a depthwise convolution as the gradient to its input takes them.
+void turn_about(const xn_graph& graph, const float* weight, int32_t taps, float* to) {
+  for (int32_t i = 0; i < graph.num_in; ++i) {
+    const float* from = weight + int64_t{graph.t_edges[i]} * taps;
+    std::reverse_copy(from, from + taps, to + int64_t{i} * taps);
+  }
+}
 
 // An array without numbers may be NULL.
 struct Array {
@@ -164,8 +175,12 @@ int64_t xn_conv_scratch(const xn_graph* graph, const xn_conv* conv, int32_t op, 
   } else if (op == XN_FORWARD) {
     bytes = call.winograd_bytes(*conv, Way::forward);
     if (!bytes) bytes = call.kernels->apply_scratch(call.forward(conv_layout(call, *conv), taps));
+  } else if (op == XN_GRAD_WEIGHT && is_depthwise(*graph, *conv)) {
+    bytes = call.kernels->depthwise_scratch(call.depthwise(*conv));
   } else if (op == XN_GRAD_WEIGHT) {
     bytes = call.kernels->dots_scratch(call.dots(conv_layout(call, *conv), taps));
+  } else if (op == XN_GRAD_INPUT && call.has_transpose() && is_depthwise_backward(*graph, *conv)) {
+    bytes = call.kernels->depthwise_scratch(call.depthwise_backward(*conv)) + static_cast<size_t>(call.weight_bytes(taps));
   } else if (op == XN_GRAD_INPUT && call.has_transpose()) {
     const WinogradBackward winograd(call, *conv);
     bytes = winograd.bytes;
@@ -220,6 +235,13 @@ int32_t xn_conv_grad_input(const xn_graph* graph, const xn_conv* conv, const flo
   if (!all_there({output_array(grad_y, *conv, *graph), weight_array(weight, *graph), input_array(grad_x, *conv, *graph)}))
     return XN_BAD_ARGUMENT;
   const int32_t taps = kernel_taps(*conv);
+  if (is_depthwise_backward(*graph, *conv)) {
+    Depthwise depthwise = call.depthwise_backward(*conv);
+    depthwise.x = grad_y, depthwise.y = grad_x;
+    turn_about(*graph, weight, taps, reinterpret_cast<float*>(call.scratch));
+    call.kernels->depthwise(depthwise);
+    return XN_OK;
+  }
   if (const WinogradBackward backward(call, *conv); backward.bytes) {
     Winograd winograd = call.winograd(*conv, backward.way);
     winograd.source = grad_y, winograd.target = grad_x;
@@ -258,6 +280,13 @@ int32_t xn_conv_grad_weight(const xn_graph* graph, const xn_conv* conv, const fl
   if (!check_conv(*conv, *graph)) return XN_BAD_ARGUMENT;
   if (!all_there({input_array(x, *conv, *graph), output_array(grad_y, *conv, *graph), weight_array(grad_weight, *graph)}))
     return XN_BAD_ARGUMENT;
+  if (is_depthwise(*graph, *conv)) {
+    Depthwise depthwise = call.depthwise(*conv);
+    depthwise.x = x;
+    if (conv->batch > 0) call.kernels->depthwise_dots(depthwise, grad_y, grad_weight);
+    else std::fill(grad_weight, grad_weight + num_edges(*graph) * kernel_taps(*conv), 0.0f);
+    return XN_OK;
+  }
   const Layout layout = conv_layout(call, *conv);
   Dots dots = call.dots(layout, kernel_taps(*conv));
   dots.x = x, dots.grad_y = grad_y, dots.grad_weight = grad_weight;

@@ -68,6 +68,14 @@ inline bool is_depthwise(const xn_graph& g, const xn_conv& c) {
   return true;
 }
 
+// Whether the gradient to its input is another: that of its outputs, one for each input, with kernels turned about.
+inline bool is_depthwise_backward(const xn_graph& g, const xn_conv& c) {
+  if (!is_depthwise(g, c) || g.num_in != g.num_out || c.stride[2] != 1 || c.padding[2] >= c.kernel[2]) return false;
+  for (int32_t i = 0; i <= g.num_in; ++i)
+    if (g.t_indptr[i] != i) return false;
+  return c.input[1] > 0 && c.input[2] > 0;
+}
+
 // Whether Winograd's algorithm knows the convolution; whether it pays is for the kernels to say.
 inline bool is_winograd(const xn_conv& c) {
   for (int a = 0; a < 3; ++a)
@@ -123,6 +131,16 @@ struct Call {
     return {c.batch,    graph->num_in, graph->num_out, c.input[1], c.input[2],  size[1],      size[2], c.kernel[2],
             c.stride[2], c.padding[2], graph->indices, nullptr,    nullptr,     nullptr,      nullptr, nullptr,
             in,         out,           0,              {},         nullptr,     scratch,      threads};
+  }
+  // Its weights, turned about, lie before the scratch of the kernels.
+  Depthwise depthwise_backward(const xn_conv& c) const {
+    Depthwise d = depthwise(c);
+    std::swap(d.height, d.out_height), std::swap(d.width, d.out_width), std::swap(d.x_image, d.y_image);
+    d.padding = d.kernel - 1 - d.padding;
+    d.index = graph->t_indices;
+    d.weight = reinterpret_cast<const float*>(scratch);
+    d.scratch = scratch + (scratch ? weight_bytes(kernel_taps(c)) : 0);
+    return d;
   }
   // With the points of the weights made already, or before the scratch of the algorithm.
   Winograd winograd(const xn_conv& c, Way way, const float* points = nullptr) const {

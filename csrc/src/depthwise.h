@@ -167,6 +167,28 @@ XN_INLINE size_t windows_bytes(const Depthwise& a) {
 
 static size_t depthwise_scratch(const Depthwise& a) { return windows_bytes(a) * static_cast<size_t>(a.threads); }
 
+// Points `windows.rows` at the input of rows [first, first + rows) of a channel's output, read at `x` or, where it cannot
+// be read there, from a copy.
+XN_INLINE void find_rows(const Depthwise& a, const Windows& windows, const float* x, int64_t from, bool in_place,
+                         int64_t first, int64_t rows) {
+  const int64_t top = first * a.stride - a.padding, begin = most(top, int64_t{0});
+  const int64_t count = most(least(top + Windows::in_rows(a, rows), a.height) - begin, int64_t{0});
+  const float* source = x + begin * a.width;
+  if (!in_place) {
+    float* to = windows.copied + a.padding;
+    if (a.prepare)
+      map_run(to, source, nullptr, count * a.width, a.prepare->scale ? a.prepare->scale[from] : 1.0f,
+              a.prepare->shift ? a.prepare->shift[from] : 0.0f, a.prepare->act);
+    else
+      copy(to, source, count * a.width);
+    source = to;
+  }
+  for (int64_t j = 0; j < Windows::in_rows(a, rows); ++j) {
+    const bool exists = top + j >= begin && top + j < begin + count;
+    windows.rows[j] = exists ? source + (top + j - begin) * a.width - a.padding : windows.zeros;
+  }
+}
+
 // Rows [first, first + rows) of one channel's output, at `y`; numbers from `y_end` on must not be touched.
 static void depthwise_part(const Depthwise& a, const Windows& windows, int64_t image, int64_t c, int64_t first,
                            int64_t rows, float* y, const float* y_end, const float* residual) {
@@ -177,22 +199,7 @@ static void depthwise_part(const Depthwise& a, const Windows& windows, int64_t i
   const int64_t end = first + rows, band = in_place ? rows : windows.band;
   for (; first < end; first += band) {
     rows = least(band, end - first);
-    const int64_t top = first * a.stride - a.padding, begin = most(top, int64_t{0});
-    const int64_t count = most(least(top + Windows::in_rows(a, rows), a.height) - begin, int64_t{0});
-    const float* source = x + begin * a.width;
-    if (!in_place) {
-      float* to = windows.copied + a.padding;
-      if (a.prepare)
-        map_run(to, source, nullptr, count * a.width, a.prepare->scale ? a.prepare->scale[from] : 1.0f,
-                a.prepare->shift ? a.prepare->shift[from] : 0.0f, a.prepare->act);
-      else
-        copy(to, source, count * a.width);
-      source = to;
-    }
-    for (int64_t j = 0; j < Windows::in_rows(a, rows); ++j) {
-      const bool exists = top + j >= begin && top + j < begin + count;
-      windows.rows[j] = exists ? source + (top + j - begin) * a.width - a.padding : windows.zeros;
-    }
+    find_rows(a, windows, x, from, in_place, first, rows);
     run(a, windows, windows.rows, a.weight + c * a.kernel * a.kernel, a.bias ? a.bias[c] : 0.0f, rows, y, y_end,
         residual);
     y += rows * a.out_width;

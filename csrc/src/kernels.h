@@ -177,6 +177,7 @@ struct Kernels {
   void (*few_grad_weight)(const Few&);
   size_t (*depthwise_scratch)(const Depthwise&);
   void (*depthwise)(const Depthwise&);
+  void (*depthwise_dots)(const Depthwise&, const float* grad_y, float* grad_weight);  // with as much scratch
   void (*map)(const Map&);
   size_t (*pool_scratch)(const Pool&);
   void (*pool)(const Pool&);
