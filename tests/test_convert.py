@@ -40,8 +40,8 @@ def test_replaces_all_but_the_ends_and_the_depthwise() -> None:
     sparse, report = xnets.convert(net, compression=4)
     kinds = [type(layer).__name__ for layer in sparse]
     assert kinds == [
-        "Conv2d", "ReLU", "ExpanderConv2d", "BatchNorm2d", "Conv2d", "ExpanderConv2d",
-        "AdaptiveAvgPool2d", "Flatten", "ExpanderLinear", "Linear",
+        "Conv2d", "ReLU", "ExpanderConv2d", "BatchNorm2d", "DepthwiseConv2d",
+        "ExpanderConv2d", "AdaptiveAvgPool2d", "Flatten", "ExpanderLinear", "Linear",
     ]  # fmt: skip
     assert reasons(report) == {
         "0": "first layer", "2": "", "4": "depthwise", "5": "", "8": "", "9": "last layer",
@@ -54,6 +54,29 @@ def test_replaces_all_but_the_ends_and_the_depthwise() -> None:
         sum(p.numel() for p in net.parameters()),
         kept,
     )
+
+
+def test_depthwise_layers_stay_what_they_are_on_other_kernels() -> None:
+    net = small_net()
+    called = []
+    net[4].register_forward_hook(lambda *_: called.append(1))
+    sparse, _ = xnets.convert(net)
+    assert type(net[4]) is nn.Conv2d
+    assert isinstance(sparse[4], xnets.nn.DepthwiseConv2d)
+    assert torch.equal(sparse[4].weight, net[4].weight)
+    assert {k: v.shape for k, v in sparse[4].state_dict().items()} == {
+        k: v.shape for k, v in net[4].state_dict().items()
+    }
+    sparse(torch.randn(2, 3, 8, 8))
+    assert called == [1]
+    with pytest.warns(UserWarning, match="no layer was converted"):
+        _, again = xnets.convert(sparse)
+    assert reasons(again)["4"] == "depthwise"
+    unnamed, _ = xnets.convert(net, {"2": 4})
+    assert type(unnamed[4]) is nn.Conv2d
+    with pytest.warns(UserWarning, match="no layer was converted"):
+        unchanged, _ = xnets.convert(net, where=lambda name, layer: False)
+    assert type(unchanged[4]) is nn.Conv2d
 
 
 def test_the_users_model_is_not_touched() -> None:

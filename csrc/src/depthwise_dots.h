@@ -17,12 +17,11 @@ XN_INLINE Vec as_halved(Vec v) {
   return __builtin_shuffle(v, mask);
 }
 
-// Numbers [0, count) at `p`, and zeros: those from `end` on must not be read.
-XN_INLINE Vec load_some(const float* p, int64_t count, const float* end) {
+// The first numbers at `p`, as many as `mask` says, and zeros; those from `end` on must not be read.
+XN_INLINE Vec load_some(const float* p, Mask mask, int64_t count, const float* end) {
+  if (end - p >= lanes) return reinterpret_cast<Vec>(reinterpret_cast<Mask>(load(p)) & mask);
   float some[lanes] = {};
-  if (end - p >= lanes) store(some, load(p));
-  else copy_rest(some, p, count);
-  for (int64_t i = count; i < lanes; ++i) some[i] = 0;
+  copy_rest(some, p, count);
   return load(some);
 }
 
@@ -32,6 +31,8 @@ static void depthwise_dot_rows(const Depthwise& a, const Windows& windows, const
                                int64_t rows, Vec* totals) {
   constexpr int G = tap_rows<K>;
   const int64_t last = windows.vectors - 1, width = a.out_width - last * lanes;
+  Mask whole;
+  for (int i = 0; i < lanes; ++i) whole[i] = i < width ? -1 : 0;
   for (int first = 0; first < K; first += G) {
     Vec acc[G][K] = {};
     const float* g_row = grad;
@@ -39,7 +40,7 @@ static void depthwise_dot_rows(const Depthwise& a, const Windows& windows, const
     for (int64_t r = 0; r < rows; ++r, g_row += a.out_width, in += S) {
       auto vector = [&](int64_t v, auto keep) {
         const float* p = g_row + v * lanes;
-        Vec g = v < last || width == lanes ? load(p) : load_some(p, width, end);
+        Vec g = v < last || width == lanes ? load(p) : load_some(p, whole, width, end);
         if (S == 2) g = as_halved(g);
 #pragma GCC unroll 8
         for (int j = 0; j < G; ++j)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from xnets._run_once import run_once
-from xnets.nn import ExpanderLayer
+from xnets.nn import DepthwiseConv2d, ExpanderLayer
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -165,6 +165,8 @@ def why_leave(layer: nn.Module, compression: float) -> str:
         return "it has no weight yet: run the model once first"
     if "weight" not in layer._parameters or "bias" not in layer._parameters:
         return "its weight is computed from other parameters (pruned or reparametrised)"
+    if isinstance(layer, DepthwiseConv2d):
+        return DEPTHWISE
     if kind not in DENSE:
         base = next(base for base in DENSE if isinstance(layer, base))
         return f"{kind.__name__} is not torch's own {base.__name__} and may compute something else"

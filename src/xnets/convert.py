@@ -16,6 +16,7 @@ from torch import nn
 from xnets._conversion_report import ConversionReport as ConversionReport
 from xnets._conversion_report import LayerChange as LayerChange
 from xnets._convert_rules import (
+    DEPTHWISE,
     EXCLUDED,
     NOT_NAMED,
     Dense,
@@ -45,6 +46,7 @@ from xnets.nn import (
     ExpanderLayer,
     ExpanderLinear,
 )
+from xnets.nn._depthwise import run_depthwise
 from xnets.ops import check_backend
 
 _CONV = {nn.Conv1d: ExpanderConv1d, nn.Conv2d: ExpanderConv2d, nn.Conv3d: ExpanderConv3d}
@@ -68,8 +70,9 @@ def convert(
 
     The first and the last layer stay dense, as in the paper; so do grouped and depthwise
     convolutions, layers with fewer inputs than `compression`, and layers whose weight somebody else
-    reads. `model` itself is not changed: what is not replaced is deep-copied. Shared layers stay
-    shared; mode, dtype, device, hooks and requires_grad are kept.
+    reads. (Depthwise ones of torch become `DepthwiseConv2d`, which is torch's on faster kernels.)
+    `model` itself is not changed: what is not replaced is deep-copied. Shared layers stay shared;
+    mode, dtype, device, hooks and requires_grad are kept.
 
     Args:
         model: Any module.
@@ -131,7 +134,7 @@ def convert(
     ends = find_ends(model, [m for _, m in layers], example_input) if keep_ends else {}
     tied, read = tied_weights(model), weights_read_by_parents(model)
     memo: dict[int, Any] = {}
-    changes = []
+    changes, depthwise = [], []
     for name, layer in layers:
         new: ExpanderLayer | None = None
         key = id(layer)
@@ -140,6 +143,8 @@ def convert(
         reason = reason or read.get(key) or tied.get(key) or why_leave(layer, factor or 1)
         if not reason and where is not None and not where(name, layer):
             reason = EXCLUDED
+        if reason == DEPTHWISE:
+            depthwise.append(layer)
         layer_seed = _layer_seed(seed, name)
         if not reason:
             try:
@@ -178,6 +183,9 @@ def convert(
             )
     for old, new_layer in replaced:
         _keep_state(old, new_layer, memo)
+    for layer in depthwise if replaced else []:
+        if id(layer) in memo:  # else a module's own __deepcopy__ did not pass the memo on
+            run_depthwise(memo[id(layer)])
     turn_off_fast_paths(converted)
     if not replaced:
         warnings.warn("xnets.convert: no layer was converted; print the report", stacklevel=2)

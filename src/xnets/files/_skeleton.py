@@ -21,6 +21,7 @@ from xnets.nn import (
     ExpanderLayer,
     ExpanderLinear,
 )
+from xnets.nn._depthwise import run_depthwise
 
 _DENSE: dict[type[ExpanderLayer], type[nn.Module]] = {
     ExpanderLinear: nn.Linear,
@@ -177,4 +178,6 @@ def _replace(
                 parent._modules[child_name] = new[id(child)]
     if new:
         turn_off_fast_paths(model)
+        for module in model.modules():
+            run_depthwise(module)
     return new.get(id(model), model)

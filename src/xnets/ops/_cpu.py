@@ -50,6 +50,9 @@ def why_not(call: Call) -> list[str]:
 def why_slow(call: Call) -> list[str]:
     """Why `masked` would be faster: measured costs of both, in multiplications of dense kernels."""
     pattern = call.pattern
+    if _is_depthwise(call):
+        channels_last = not call.input.is_contiguous()
+        return ["in channels_last torch's own kernels are as fast"] if channels_last else []
     density = pattern.num_edges * call.groups / (pattern.num_in * pattern.num_out)
     sparse = density * _edge_cost(call)
     dense = 1.0
@@ -59,6 +62,16 @@ def why_slow(call: Call) -> list[str]:
     if sparse <= dense:
         return []
     return [f"at {density:.0%} of all edges, dense kernels cost {dense / sparse:.2f} of these"]
+
+
+def _is_depthwise(call: Call) -> bool:
+    """Whether the kernels for graphs of one input an output know the windows of this call."""
+    if call.spatial != 2 or call.pattern.block != (1, 1) or call.pattern.max_degree != 1:
+        return False
+    (rows, columns), padding = call.weight.shape[1:], set(call.padding)
+    square = rows == columns and rows in (3, 5) and len(padding) == 1 and max(padding) <= rows
+    strides = call.stride in ((1, 1), (2, 2)) and call.dilation == (1, 1)
+    return square and strides and call.pattern.is_regular
 
 
 def _edge_cost(call: Call) -> float:

@@ -28,11 +28,15 @@ def in_function_transform() -> bool:
     return _transforms() is not None or forward_ad._current_level >= 0
 
 
-def runs_eagerly(*tensors: Tensor | None) -> bool:
+def runs_eagerly(*tensors: Tensor | None, despite_profiler: bool = False) -> bool:
     """Whether nothing watches: no tracing, mode, transform, profiler or tensor subclass.
 
     Then the dispatcher may be passed by, which costs more than a small layer's work, and tensors
     have values to read.
+
+    Args:
+        tensors: Those of the call.
+        despite_profiler: Whether a profiler does not count.
     """
     if (
         _is_compiling()
@@ -41,7 +45,7 @@ def runs_eagerly(*tensors: Tensor | None) -> bool:
         or _function_modes()
         or _transforms() is not None
         or forward_ad._current_level >= 0
-        or _is_profiled()
+        or (_is_profiled() and not despite_profiler)
     ):
         return False
     for tensor in tensors:

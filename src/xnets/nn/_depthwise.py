@@ -1,0 +1,102 @@
+"""Depthwise convolutions: torch's layer, on the kernels that know graphs of one input an output."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from xnets import ops
+from xnets.ops._eager import runs_eagerly
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """Torch's Conv2d with an input for each output, computed by xnets where that is faster.
+
+    Parameters, files and arguments are torch's. `xnets.convert` makes its depthwise layers such
+    ones, whose weights stay as they are: what surrounds thinned layers should not hold them up.
+    The compiled kernels run 3x3 and 5x5 kernels of stride 1 and 2 in float32 on the CPU, in both
+    directions; torch runs everything else, images in channels_last and whatever is compiled,
+    exported or traced.
+
+    Takes the arguments of torch.nn.Conv2d; `groups` must be `in_channels` for the kernels to run.
+
+    Shape:
+        - Input: (N, in_channels, H, W) or (in_channels, H, W).
+        - Output: (N, out_channels, H', W') or (out_channels, H', W'), as in torch.
+
+    Examples:
+        >>> layer = DepthwiseConv2d(16, 16, 3, padding=1, groups=16)
+        >>> x = torch.randn(2, 16, 9, 9)
+        >>> torch.allclose(layer(x), torch.nn.Conv2d.forward(layer, x), atol=1e-6)
+        True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve each channel with its kernels."""
+        if isinstance(input, torch.fx.Proxy):  # a leaf to torch.fx, as torch's own layers are
+            path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
+            return input.tracer.create_proxy("call_module", path, (input,), {})  # type: ignore[return-value]
+        if not self._suits(input):
+            return super().forward(input)
+        call = ops.Call(
+            input,
+            self.weight.squeeze(1),
+            self.bias,
+            _one_input_each(self.in_channels, self.out_channels),
+            spatial=2,
+            stride=self.stride,
+            padding=self.padding,  # type: ignore[arg-type]
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return ops.run(call)
+
+    def _suits(self, input: Tensor) -> bool:
+        """Whether the kernels may be asked: no error, nor somebody who must see torch's own op."""
+        return (
+            runs_eagerly(input, self.weight, self.bias, despite_profiler=True)
+            and self.groups == self.in_channels
+            and self.padding_mode == "zeros"
+            and not isinstance(self.padding, str)
+            and input.dim() == 4
+            and input.shape[1] == self.in_channels
+            and input.shape[2] >= self.kernel_size[0]
+            and input.shape[3] >= self.kernel_size[1]
+            and input.is_cpu
+            and input.dtype is torch.float32
+            and input.is_contiguous()
+            and not torch.is_autocast_enabled("cpu")
+            and all(p is None or (p.is_cpu and p.dtype is torch.float32) for p in self._pair())
+        )
+
+    def _pair(self) -> tuple[Tensor, Tensor | None]:
+        return self.weight, self.bias
+
+
+@lru_cache(maxsize=64)
+def _one_input_each(num_in: int, num_out: int) -> ops.Pattern:
+    with torch.inference_mode(False):  # whose tensors do not say whether they were written to
+        outputs = torch.arange(num_out, dtype=torch.int32, device="cpu")
+        indptr = torch.arange(num_out + 1, dtype=torch.int32, device="cpu")
+        return ops.make_pattern(indptr, outputs // (num_out // num_in), num_in, num_out)
+
+
+def run_depthwise(layer: nn.Module) -> bool:
+    """Make a depthwise layer of torch's one of ours, where it is.
+
+    Args:
+        layer: Any module. Its parameters, hooks and whatever refers to it stay.
+
+    Returns:
+        Whether it is one now.
+
+    Examples:
+        >>> layer = nn.Conv2d(8, 16, 3, groups=8)
+        >>> run_depthwise(layer), layer
+        (True, DepthwiseConv2d(8, 16, kernel_size=(3, 3), stride=(1, 1), groups=8))
+    """
+    if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
+        layer.__class__ = DepthwiseConv2d
+    return isinstance(layer, DepthwiseConv2d)
