@@ -72,6 +72,8 @@ def test_depthwise_layers_stay_what_they_are_on_other_kernels() -> None:
     with pytest.warns(UserWarning, match="no layer was converted"):
         _, again = xnets.convert(sparse)
     assert reasons(again)["4"] == "depthwise"
+    thin, _ = xnets.convert(xnets.nn.DepthwiseConv2d(16, 16, 3), 4)
+    assert isinstance(thin, ExpanderConv2d)  # in one group there is something to thin
     unnamed, _ = xnets.convert(net, {"2": 4})
     assert type(unnamed[4]) is nn.Conv2d
     with pytest.warns(UserWarning, match="no layer was converted"):

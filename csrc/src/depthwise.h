@@ -56,8 +56,9 @@ struct Windows {
     for (int64_t v = 0; v < vectors; ++v)
       for (int32_t k = 0; k < a.kernel; ++k)
         for (int i = 0; i < lanes; ++i) {
-          const int64_t column = (v * lanes + (a.stride == 2 ? halved_lane(i) : i)) * a.stride - a.padding + k;
-          lane_masks[(v * a.kernel + k) * lanes + i] = column >= 0 && column < a.width ? -1 : 0;
+          const int64_t at = v * lanes + (a.stride == 2 ? halved_lane(i) : i), column = at * a.stride - a.padding + k;
+          const bool exists = at < a.out_width && column >= 0 && column < a.width;
+          lane_masks[(v * a.kernel + k) * lanes + i] = exists ? -1 : 0;
         }
   }
 

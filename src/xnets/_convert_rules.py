@@ -156,7 +156,7 @@ def _weights_read_by(code: CodeType) -> set[str]:
 
 def why_leave(layer: nn.Module, compression: float) -> str:
     """Why a layer cannot be converted whatever the graph; "" if it can."""
-    kind = type(layer)
+    kind = nn.Conv2d if type(layer) is DepthwiseConv2d else type(layer)
     if isinstance(layer, ExpanderLayer):
         return "already an expander layer"
     if not isinstance(layer, DENSE):
@@ -165,8 +165,6 @@ def why_leave(layer: nn.Module, compression: float) -> str:
         return "it has no weight yet: run the model once first"
     if "weight" not in layer._parameters or "bias" not in layer._parameters:
         return "its weight is computed from other parameters (pruned or reparametrised)"
-    if isinstance(layer, DepthwiseConv2d):
-        return DEPTHWISE
     if kind not in DENSE:
         base = next(base for base in DENSE if isinstance(layer, base))
         return f"{kind.__name__} is not torch's own {base.__name__} and may compute something else"

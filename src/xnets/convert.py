@@ -40,6 +40,7 @@ from xnets.graphs import (
     make_graph,
 )
 from xnets.nn import (
+    DepthwiseConv2d,
     ExpanderConv1d,
     ExpanderConv2d,
     ExpanderConv3d,
@@ -49,7 +50,12 @@ from xnets.nn import (
 from xnets.nn._depthwise import run_depthwise
 from xnets.ops import check_backend
 
-_CONV = {nn.Conv1d: ExpanderConv1d, nn.Conv2d: ExpanderConv2d, nn.Conv3d: ExpanderConv3d}
+_CONV = {
+    nn.Conv1d: ExpanderConv1d,
+    nn.Conv2d: ExpanderConv2d,
+    DepthwiseConv2d: ExpanderConv2d,
+    nn.Conv3d: ExpanderConv3d,
+}
 INITS = ("fresh", "copy", "magnitude")
 
 

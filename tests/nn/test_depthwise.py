@@ -87,11 +87,11 @@ def test_leaves_the_rest_to_torch(taken: list[str], name: str) -> None:
     assert not taken
 
 
-def test_other_windows_run_in_groups(taken: list[str]) -> None:
+def test_other_windows_are_torchs(taken: list[str]) -> None:
     ours, dense = pair(6, 6, (7, 3), stride=(1, 3), padding=(3, 0), dilation=(1, 2), groups=6)
     x = torch.randn(2, 6, 9, 9)
-    torch.testing.assert_close(results(ours, x), results(dense, x), rtol=1e-5, atol=1e-5)
-    assert taken == ["groups"]
+    torch.testing.assert_close(results(ours, x), results(dense, x), rtol=0, atol=0)
+    assert not taken
 
 
 def test_other_dtypes_are_torchs(taken: list[str]) -> None:
@@ -146,6 +146,57 @@ def test_follows_its_weights_and_is_torchs_in_files() -> None:
     assert {k: v.shape for k, v in ours.state_dict().items()} == {
         k: v.shape for k, v in dense.state_dict().items()
     }
+
+
+class Doubled(nn.Module):
+    times = 0
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.times += 1
+        return 2 * weight
+
+
+def test_weights_that_are_computed_are_computed_once(taken: list[str]) -> None:
+    ours, dense = pair(6, 6, 3, groups=6)
+    doubled = Doubled()
+    for layer in (ours, dense):
+        nn.utils.parametrize.register_parametrization(layer, "weight", doubled)
+    x = torch.randn(2, 6, 9, 8)
+    doubled.times = 0
+    y = ours(x)
+    assert doubled.times == 1
+    torch.testing.assert_close(y, dense(x))
+    assert taken == ["cpu"]
+
+
+def test_what_users_do_to_layers_of_torch(taken: list[str]) -> None:
+    x = torch.randn(2, 6, 9, 8)
+    for padding in (1, [1, 1]):
+        ours, dense = pair(6, 6, 3, groups=6)
+        ours.padding = dense.padding = padding  # type: ignore[assignment]
+        torch.testing.assert_close(ours(x), dense(x), rtol=0, atol=0)
+    ours, dense = pair(6, 6, 3, groups=6)
+    ours._conv_forward = lambda input, weight, bias: input  # type: ignore[method-assign]
+    assert ours(x) is x
+    for layer in (ours, dense):
+        layer.weight.data, layer.bias.data = layer.weight.data[:4], layer.bias.data[:4]
+        layer.groups = layer.in_channels = 4
+    del ours._conv_forward
+    torch.testing.assert_close(ours(x[:, :4]), dense(x[:, :4]), rtol=0, atol=0)
+    with pytest.raises(TypeError):
+        ours(None)
+    assert not taken
+
+
+def test_gradients_side_by_side() -> None:
+    ours, dense = pair(6, 6, 3, groups=6)
+    x = torch.randn(2, 6, 9, 8, requires_grad=True)
+    seeds = torch.randn(3, 2, 6, 7, 6)
+    got, expected = (
+        torch.autograd.grad(m(x), (x, *m.parameters()), seeds, is_grads_batched=True)
+        for m in (ours, dense)
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_only_depthwise_layers_of_torch_become_one() -> None:

@@ -107,3 +107,18 @@ def test_gradients_compute_with_nothing_left_over(library, isa, name):
     out = [torch.ones(shape) for shape in conv.shapes]
     assert not denormals.met_in(lambda: conv.grad_input(y, w, out=out[1]))
     assert not denormals.met_in(lambda: conv.grad_weight(x, y, out=out[2]))
+
+
+@pytest.mark.parametrize(("side", "stride", "padding"), [(8, 2, 0), (20, 2, 0), (8, 1, 1)])
+def test_what_a_tap_does_not_read_is_not_in_its_gradient(library, isa, side, stride, padding):
+    """Not even infinity, in lanes behind the end of a row."""
+    graph = Graph(library, 2, 2, range(3), range(2))
+    x = torch.randn(1, 2, side, side)
+    x[..., -1], x[..., -1, :] = torch.inf, torch.inf
+    conv = Conv(graph, x.shape, (3, 3), (stride,) * 2, (padding,) * 2, threads=1, isa=isa)
+    grad = torch.rand(conv.shapes[0])
+    weight = torch.zeros(2, 1, 3, 3)
+    expected = torch.nn.grad.conv2d_weight(
+        x.double(), weight.shape, grad.double(), stride, padding, groups=2
+    )[:, 0]
+    torch.testing.assert_close(conv.grad_weight(x, grad), expected.float(), rtol=1e-4, atol=1e-4)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xnets import ops
+from xnets.ops import _cpu
 from xnets.ops._eager import runs_eagerly
 
 
@@ -38,12 +39,14 @@ class DepthwiseConv2d(nn.Conv2d):
         if isinstance(input, torch.fx.Proxy):  # a leaf to torch.fx, as torch's own layers are
             path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
             return input.tracer.create_proxy("call_module", path, (input,), {})  # type: ignore[return-value]
-        if not self._suits(input):
-            return super().forward(input)
+        weight, bias = self.weight, self.bias  # once: a parametrization computes them anew
+        if not self._suits(input, weight, bias):
+            output: Tensor = self._conv_forward(input, weight, bias)
+            return output
         call = ops.Call(
             input,
-            self.weight.squeeze(1),
-            self.bias,
+            weight.squeeze(1),
+            bias,
             _one_input_each(self.in_channels, self.out_channels),
             spatial=2,
             stride=self.stride,
@@ -53,26 +56,30 @@ class DepthwiseConv2d(nn.Conv2d):
         )
         return ops.run(call)
 
-    def _suits(self, input: Tensor) -> bool:
-        """Whether the kernels may be asked: no error, nor somebody who must see torch's own op."""
+    def _suits(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether the kernels know this call, and nobody must see torch's own op."""
+        steps = (self.kernel_size, self.stride, self.padding, self.dilation)
         return (
-            runs_eagerly(input, self.weight, self.bias, despite_profiler=True)
-            and self.groups == self.in_channels
+            all(type(step) is tuple and len(step) == 2 for step in steps)
+            and _cpu.has_windows(*steps)  # type: ignore[arg-type]
             and self.padding_mode == "zeros"
-            and not isinstance(self.padding, str)
+            and self.groups == self.in_channels
+            and "_conv_forward" not in vars(self)
+            and isinstance(input, Tensor)
+            and runs_eagerly(input, weight, bias, despite_profiler=True)
+            and not torch.is_autocast_enabled("cpu")
+            and weight.shape == (self.out_channels, 1, *self.kernel_size)
+            and (bias is None or bias.shape == (self.out_channels,))
+            and all(t is None or _is_plain(t) for t in (input, weight, bias))
             and input.dim() == 4
             and input.shape[1] == self.in_channels
-            and input.shape[2] >= self.kernel_size[0]
-            and input.shape[3] >= self.kernel_size[1]
-            and input.is_cpu
-            and input.dtype is torch.float32
+            and min(input.shape[2:]) >= self.kernel_size[0]
             and input.is_contiguous()
-            and not torch.is_autocast_enabled("cpu")
-            and all(p is None or (p.is_cpu and p.dtype is torch.float32) for p in self._pair())
         )
 
-    def _pair(self) -> tuple[Tensor, Tensor | None]:
-        return self.weight, self.bias
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.layout is torch.strided
 
 
 @lru_cache(maxsize=64)

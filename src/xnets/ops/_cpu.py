@@ -65,13 +65,26 @@ def why_slow(call: Call) -> list[str]:
 
 
 def _is_depthwise(call: Call) -> bool:
-    """Whether the kernels for graphs of one input an output know the windows of this call."""
-    if call.spatial != 2 or call.pattern.block != (1, 1) or call.pattern.max_degree != 1:
-        return False
-    (rows, columns), padding = call.weight.shape[1:], set(call.padding)
-    square = rows == columns and rows in (3, 5) and len(padding) == 1 and max(padding) <= rows
-    strides = call.stride in ((1, 1), (2, 2)) and call.dilation == (1, 1)
-    return square and strides and call.pattern.is_regular
+    """Whether the kernels for graphs of one input an output run this call."""
+    pattern = call.pattern
+    one_input = pattern.block == (1, 1) and pattern.max_degree == 1 and pattern.is_regular
+    kernel = tuple(call.weight.shape[1:])
+    return one_input and has_windows(kernel, call.stride, call.padding, call.dilation)
+
+
+def has_windows(
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> bool:
+    """Whether the kernels for graphs of one input an output know such windows."""
+    return (
+        kernel in ((3, 3), (5, 5))
+        and stride in ((1, 1), (2, 2))
+        and dilation == (1, 1)
+        and padding[0] == padding[1] <= kernel[0]
+    )
 
 
 def _edge_cost(call: Call) -> float:

@@ -67,7 +67,8 @@ class Ready:
     def _backward(
         self, grad: Tensor, x: Tensor, weight: Tensor, *arguments: Any
     ) -> tuple[Tensor, Tensor]:
-        if runs_eagerly(grad, x, weight):
+        # Memory may have moved since, which no version tells: as share_memory() does.
+        if runs_eagerly(grad, x, weight) and self.is_current():
             return gradients(self._graph, self._plan, grad, x, weight, arguments[-1])
         return torch.ops.xnets.cpu_backward(grad, x, weight, *arguments)  # type: ignore[no-any-return]
 
@@ -107,10 +108,9 @@ def find(call: Call, backend: str) -> Ready | None:
         call: The arguments of the op, not checked yet.
         backend: "auto", or the one that must run it.
     """
-    known = call.pattern.known
-    if not known or not _fits(call):
+    if not _fits(call):  # asked first: compiled code must not depend on what is known
         return None
-    ready = known.get(_kind(call, backend))
+    ready = call.pattern.known.get(_kind(call, backend))
     return ready if ready is not None and ready.is_current() else None
 
 
@@ -158,12 +158,13 @@ def _kind(call: Call, backend: str) -> tuple[object, ...]:
     """All but values that the checks, the choice and the kernels look at."""
     return (
         call.input.shape,
+        call.input.is_contiguous(),
         call.weight.shape,
         None if call.bias is None else call.bias.shape,
         call.spatial,
-        call.stride,
-        call.padding,
-        call.dilation,
+        tuple(call.stride),
+        tuple(call.padding),
+        tuple(call.dilation),
         call.groups,
         backend,
         torch.get_num_threads(),

@@ -137,8 +137,9 @@ class Graph:
     def __init__(self, indptr: Tensor, indices: Tensor, *sizes: int) -> None:
         if not (indptr.is_contiguous() and indices.is_contiguous()):
             raise ValueError("the graph's index tensors must be contiguous")
-        self.edges = indices.numel()
         num_in, num_out, b_out, b_in = sizes
+        self.edges = indices.numel()  # of the base graph
+        self.num_edges = self.edges * b_out * b_in
         self.c = CGraph(num_in, num_out, b_out, b_in, indptr.data_ptr(), indices.data_ptr())
         self.pointer = ctypes.addressof(self.c)
         self._transposed: list[Tensor] = []
@@ -196,6 +197,7 @@ class Plan:
     ) -> None:
         self.threads = threads
         self._kind = "conv" if steps[0] else "linear"
+        self._input, self._kernel = shape, kernel
         self._conv = CConv()
         self._shape = shape[0]
         if self._kind == "conv":
@@ -206,6 +208,20 @@ class Plan:
         self._measured: list[tuple[CGraph, int] | None] = [None] * 3
         positions = math.prod((shape[0], *shape[2:]))
         self._may_share = math.prod(kernel) == 1 and positions >= FEWEST_TO_SHARE
+
+    def check(self, graph: Graph, grad: Tensor, x: Tensor, weight: Tensor) -> None:
+        """Make sure that gradients can be computed from what was saved.
+
+        Raises:
+            RuntimeError: If it changed its type or size, as by `layer.half()`, since the output was
+                computed.
+        """
+        plain = all(t.dtype is torch.float32 and t.is_cpu for t in (grad, x, weight))
+        if not plain or x.shape != self._input or weight.shape != (graph.num_edges, *self._kernel):
+            raise RuntimeError(
+                "the layer's weight or input changed its type or size between the forward and the "
+                "backward pass: compute the output again"
+            )
 
     def run(self, graph: Graph, op: int, *tensors: Tensor | None) -> None:
         """Run one function on contiguous tensors; the last is the result."""

@@ -48,7 +48,12 @@ def _backward(
 def gradients(
     graph: Graph, plan: Plan, grad: Tensor, x: Tensor, weight: Tensor, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """The gradients to input and weight, empty where not needed."""
+    """The gradients to input and weight, empty where not needed.
+
+    Raises:
+        RuntimeError: If what was saved for them is of another type or size by now.
+    """
+    plan.check(graph, grad, x, weight)
     grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
     if needed[0]:

@@ -188,7 +188,8 @@ def differentiate(
     Returns:
         The gradients, None where not wanted.
     """
-    if torch.is_grad_enabled():  # a gradient of this gradient is wanted: use what torch can derive
+    # A gradient of this gradient, or gradients side by side: by what torch can derive.
+    if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
         grads = _differentiable(x, weight, grad, *rest)
     else:
         grads = backward(grad, x, weight, *rest, list(needed[:2]))
@@ -206,11 +207,13 @@ def _differentiable(
     sizes: list[int],
     *steps: list[int],
 ) -> tuple[Tensor, ...]:
+    again = torch.is_grad_enabled()
     x, weight = (t if t.requires_grad else t.detach().requires_grad_() for t in (x, weight))
     stride, padding, dilation = map(tuple, steps)
     pattern = pattern_of(indptr, indices, sizes)
-    y = _masked.run(Call(x, weight, None, pattern, len(stride), stride, padding, dilation))
-    return torch.autograd.grad(y, (x, weight), grad, create_graph=True)
+    with torch.enable_grad():
+        y = _masked.run(Call(x, weight, None, pattern, len(stride), stride, padding, dilation))
+    return torch.autograd.grad(y, (x, weight), grad, create_graph=again)
 
 
 def pattern_of(indptr: Tensor, indices: Tensor, sizes: list[int]) -> Pattern:
