@@ -23,6 +23,17 @@ XN_INLINE Vec in_order(Vec v) {
   return __builtin_shuffle(v, mask);
 }
 
+// What tap k of a row multiplies in vector v of the output; with S = 2 in the order of `halve`.
+template <int S>
+XN_INLINE Vec load_tap(const float* row, int64_t v, int k) {
+  if constexpr (S == 1) {
+    return load(row + v * lanes + k);
+  } else {
+    const float* pair = row + v * 2 * lanes + k / 2 * 2;
+    return k % 2 ? halve<1>(load(pair), load(pair + lanes)) : halve<0>(load(pair), load(pair + lanes));
+  }
+}
+
 // What one thread holds.
 struct Windows {
   int64_t vectors = 0;       // of a row of the output
@@ -62,6 +73,16 @@ struct Windows {
         }
   }
 
+  // How vector v, which reaches over the border, drops what its taps find there.
+  template <int K>
+  auto borders(int64_t v) const {
+    return [lane = lane_masks + v * K * lanes](Vec in, int k) {
+      Mask mask;
+      __builtin_memcpy(&mask, lane + k * lanes, sizeof mask);
+      return reinterpret_cast<Vec>(reinterpret_cast<Mask>(in) & mask);
+    };
+  }
+
   // Whether a channel of the input can be read where it lies: the array ends before what the first and the last would
   // drop.
   bool fits(const Depthwise& a, const float* x) const {
@@ -89,14 +110,7 @@ XN_INLINE void depthwise_rows(const Windows& windows, const float* const* rows, 
     for (int j = 0; j < N; ++j)
 #pragma GCC unroll 8
       for (int k = 0; k < K; ++k) {
-        Vec in;
-        if constexpr (S == 1) {
-          in = load(x[j] + v * lanes + k);
-        } else {
-          const float* pair = x[j] + v * 2 * lanes + k / 2 * 2;
-          in = k % 2 ? halve<1>(load(pair), load(pair + lanes)) : halve<0>(load(pair), load(pair + lanes));
-        }
-        in = keep(in, k);
+        const Vec in = keep(load_tap<S>(x[j], v, k), k);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
           if (j - r * S >= 0 && j - r * S < K) acc[r] += w[(j - r * S) * K + k] * in;
@@ -106,12 +120,7 @@ XN_INLINE void depthwise_rows(const Windows& windows, const float* const* rows, 
       store(out + r * out_ld + v * lanes, clamp(S == 2 ? in_order(acc[r]) : acc[r], low, high));
   };
   auto edges = [&](int64_t begin, int64_t end) {
-    for (int64_t v = end - 1; v >= begin; --v)
-      vector(v, [lane = windows.lane_masks + v * K * lanes](Vec in, int k) {
-        Mask mask;
-        __builtin_memcpy(&mask, lane + k * lanes, sizeof mask);
-        return reinterpret_cast<Vec>(reinterpret_cast<Mask>(in) & mask);
-      });
+    for (int64_t v = end - 1; v >= begin; --v) vector(v, windows.borders<K>(v));
   };
   edges(windows.inner_end, windows.vectors);
   for (int64_t v = windows.inner_end - 1; v >= windows.inner; --v) vector(v, [](Vec in, int) { return in; });

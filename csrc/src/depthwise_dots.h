@@ -45,24 +45,10 @@ static void depthwise_dot_rows(const Depthwise& a, const Windows& windows, const
 #pragma GCC unroll 8
         for (int j = 0; j < G; ++j)
 #pragma GCC unroll 8
-          for (int k = 0; k < K; ++k) {
-            Vec x;
-            if constexpr (S == 1) {
-              x = load(in[j] + v * lanes + k);
-            } else {
-              const float* pair = in[j] + v * 2 * lanes + k / 2 * 2;
-              x = k % 2 ? halve<1>(load(pair), load(pair + lanes)) : halve<0>(load(pair), load(pair + lanes));
-            }
-            acc[j][k] += g * keep(x, k);
-          }
+          for (int k = 0; k < K; ++k) acc[j][k] += g * keep(load_tap<S>(in[j], v, k), k);
       };
       auto edges = [&](int64_t begin, int64_t until) {
-        for (int64_t v = begin; v < until; ++v)
-          vector(v, [lane = windows.lane_masks + v * K * lanes](Vec x, int k) {
-            Mask mask;
-            __builtin_memcpy(&mask, lane + k * lanes, sizeof mask);
-            return reinterpret_cast<Vec>(reinterpret_cast<Mask>(x) & mask);
-          });
+        for (int64_t v = begin; v < until; ++v) vector(v, windows.borders<K>(v));
       };
       edges(0, windows.inner);
       for (int64_t v = windows.inner; v < windows.inner_end; ++v) vector(v, [](Vec x, int) { return x; });

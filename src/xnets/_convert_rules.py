@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from xnets._run_once import run_once
-from xnets.nn import DepthwiseConv2d, ExpanderLayer
+from xnets.nn import ExpanderLayer
+from xnets.nn._depthwise import torch_type
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -156,7 +157,7 @@ def _weights_read_by(code: CodeType) -> set[str]:
 
 def why_leave(layer: nn.Module, compression: float) -> str:
     """Why a layer cannot be converted whatever the graph; "" if it can."""
-    kind = nn.Conv2d if type(layer) is DepthwiseConv2d else type(layer)
+    kind = torch_type(layer)
     if isinstance(layer, ExpanderLayer):
         return "already an expander layer"
     if not isinstance(layer, DENSE):

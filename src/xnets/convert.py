@@ -40,22 +40,16 @@ from xnets.graphs import (
     make_graph,
 )
 from xnets.nn import (
-    DepthwiseConv2d,
     ExpanderConv1d,
     ExpanderConv2d,
     ExpanderConv3d,
     ExpanderLayer,
     ExpanderLinear,
 )
-from xnets.nn._depthwise import run_depthwise
+from xnets.nn._depthwise import run_depthwise, torch_type
 from xnets.ops import check_backend
 
-_CONV = {
-    nn.Conv1d: ExpanderConv1d,
-    nn.Conv2d: ExpanderConv2d,
-    DepthwiseConv2d: ExpanderConv2d,
-    nn.Conv3d: ExpanderConv3d,
-}
+_CONV = {nn.Conv1d: ExpanderConv1d, nn.Conv2d: ExpanderConv2d, nn.Conv3d: ExpanderConv3d}
 INITS = ("fresh", "copy", "magnitude")
 
 
@@ -224,7 +218,7 @@ def _expander(
         graph = strongest_inputs(layer.weight, compression, block)
     else:
         graph = make_graph(family, num_in, num_out, compression=compression, block=block, seed=seed)
-    new_type = ExpanderLinear if isinstance(layer, nn.Linear) else _CONV[type(layer)]
+    new_type = ExpanderLinear if isinstance(layer, nn.Linear) else _CONV[torch_type(layer)]
     new: ExpanderLayer = new_type.from_dense(layer, graph=graph, backend=backend)
     if init == "fresh":
         _draw_fresh(layer, new)

@@ -224,6 +224,25 @@ def test_linear_equals_dense(library, isa, name, rows):
         assert_close(linear.grad_weight(x, grad), grad_w, rows)
 
 
+def assert_touches_only_its_own(conv, y, x, w):
+    """Beyond its scratch, at an odd address, and beyond its results nothing is written."""
+    guard = 64
+    guarded = [torch.full((n + guard + 1,), 77, dtype=torch.uint8) for n in conv.scratch_bytes()]
+    conv.scratch = [memory[1:] for memory in guarded]
+    runs = (
+        lambda o: conv.forward(x, w, out=o),
+        lambda o: conv.grad_input(y, w, out=o),
+        lambda o: conv.grad_weight(x, y, out=o),
+    )
+    for op, run in enumerate(runs):
+        count = conv.result(op, None).numel()
+        room = torch.full((guard + count + guard,), -1.0)
+        run(room[guard : guard + count].view(conv.shapes[op]))
+        assert room.isfinite().all()
+        assert room[:guard].eq(-1).all() and room[guard + count :].eq(-1).all()
+        assert guarded[op][0] == 77 and guarded[op][-guard:].eq(77).all()
+
+
 @pytest.mark.parametrize("shape", ["pointwise", "pointwise_7x7", "3x3_joined", "odd", "3x3_stride"])
 @pytest.mark.parametrize("name", ["random", "4x4", "complete"])
 def test_scratch_is_all_it_touches(library, isa, name, shape):
@@ -232,21 +251,7 @@ def test_scratch_is_all_it_touches(library, isa, name, shape):
     size, kernel, stride, padding, dilation = SHAPES[shape]
     graph = Graph.random(library, num_in, num_out, degree, block, irregular=irregular)
     conv = Conv(graph, (size[0], num_in, *size[1:]), kernel, stride, padding, dilation, 2, isa)
-    guard = 64
-    guarded = [torch.full((n + guard + 1,), 77, dtype=torch.uint8) for n in conv.scratch_bytes()]
-    conv.scratch = [memory[1:] for memory in guarded]
-    y, x, w = (torch.ones(shape) for shape in conv.shapes)
-    for op, run in enumerate(
-        (
-            lambda o: conv.forward(x, w, out=o),
-            lambda o: conv.grad_input(y, w, out=o),
-            lambda o: conv.grad_weight(x, y, out=o),
-        )
-    ):
-        room = torch.full((guard + conv.result(op, None).numel() + guard,), -1.0)
-        run(room[guard:-guard].view(conv.shapes[op]))
-        assert room[:guard].eq(-1).all() and room[-guard:].eq(-1).all()
-        assert guarded[op][0] == 77 and guarded[op][-guard:].eq(77).all()
+    assert_touches_only_its_own(conv, *(torch.ones(shape) for shape in conv.shapes))
 
 
 WAYS = {"chosen": 0, "direct": binding.DIRECT, "winograd": binding.WINOGRAD}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from tests.ops import denormals
 from tests.ops.compiled import binding
-from tests.ops.test_csrc import assert_close, dense_results
+from tests.ops.test_csrc import assert_close, assert_touches_only_its_own, dense_results
 from tests.ops.test_csrc_program import DEPTHWISE
 
 Conv, Graph = binding.Conv, binding.Graph
@@ -60,28 +60,12 @@ def test_nothing_else_is_read_or_written(library, isa, name):
     """Beyond the scratch and the results; what lies around the arguments does not matter."""
     _, conv = depthwise(library, name, 3, 2, isa)
     guard = 64
-    guarded = [torch.full((n + guard + 1,), 77, dtype=torch.uint8) for n in conv.scratch_bytes()]
-    conv.scratch = [memory[1:] for memory in guarded]
 
     def surrounded(shape):
         room = torch.full((shape.numel() + 2 * guard + 1,), torch.nan)
         return room[guard + 1 : guard + 1 + shape.numel()].view(shape).copy_(torch.ones(shape))
 
-    y, x, w = (surrounded(torch.Size(shape)) for shape in conv.shapes)
-    runs = (
-        lambda o: conv.forward(x, w, out=o),
-        lambda o: conv.grad_input(y, w, out=o),
-        lambda o: conv.grad_weight(x, y, out=o),
-    )
-    for op, run in enumerate(runs):
-        count = conv.result(op, None).numel()
-        room = torch.full((guard + count + guard,), -1.0)
-        run(room[guard : guard + count].view(conv.shapes[op]))
-        assert room.isfinite().all()
-        assert room[:guard].eq(-1).all()
-        assert room[guard + count :].eq(-1).all()
-        assert guarded[op][0] == 77
-        assert guarded[op][-guard:].eq(77).all()
+    assert_touches_only_its_own(conv, *(surrounded(torch.Size(shape)) for shape in conv.shapes))
 
 
 def test_sums_of_many_images_round_no_worse_than_dense(library, isa):

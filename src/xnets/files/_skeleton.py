@@ -15,14 +15,13 @@ from xnets.convert import turn_off_fast_paths
 from xnets.files._pattern import StoredLayer, join
 from xnets.models import create_model, model_arguments
 from xnets.nn import (
-    DepthwiseConv2d,
     ExpanderConv1d,
     ExpanderConv2d,
     ExpanderConv3d,
     ExpanderLayer,
     ExpanderLinear,
 )
-from xnets.nn._depthwise import run_depthwise
+from xnets.nn._depthwise import run_depthwise, torch_type
 
 _DENSE: dict[type[ExpanderLayer], type[nn.Module]] = {
     ExpanderLinear: nn.Linear,
@@ -130,8 +129,7 @@ def _why_not(
 ) -> str:
     """Why a layer of the model cannot become the file's; "" if it can."""
     where = name or "the network"
-    kind = nn.Conv2d if type(layer) is DepthwiseConv2d else type(layer)
-    if kind not in (stored.type, _DENSE[stored.type]):
+    if torch_type(layer) not in (stored.type, _DENSE[stored.type]):
         have = "nothing" if layer is None else type(layer).__name__
         return f"{where} is {stored.type.__name__} in the file, {have} in the model"
     assert layer is not None

@@ -244,9 +244,8 @@ class ExpanderLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to `input`."""
-        if isinstance(input, torch.fx.Proxy):  # a leaf to torch.fx, as torch's own layers are
-            path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
-            return input.tracer.create_proxy("call_module", path, (input,), {})  # type: ignore[return-value]
+        if isinstance(input, torch.fx.Proxy):
+            return leaf_of_fx(self, input)
         return ops.run(self.call(input), self._backend)
 
     def explain(self, input: Tensor) -> str:
@@ -348,6 +347,12 @@ class ExpanderLayer(nn.Module):
         if self.block != (1, 1):
             text += f", block={self.block}"
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
+
+
+def leaf_of_fx(layer: nn.Module, input: torch.fx.Proxy) -> Any:
+    """The call of a layer that torch.fx is to keep whole, as it does torch's own layers."""
+    path = input.tracer.path_of_module(layer)  # type: ignore[attr-defined]
+    return input.tracer.create_proxy("call_module", path, (input,), {})
 
 
 def _index(values: np.ndarray[Any, Any], device: torch.device | None = None) -> Tensor:

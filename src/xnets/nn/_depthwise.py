@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xnets import ops
+from xnets.nn._base import leaf_of_fx
 from xnets.ops import _cpu
+from xnets.ops._cpu_library import is_readable
 from xnets.ops._eager import runs_eagerly
 
 
@@ -36,9 +39,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve each channel with its kernels."""
-        if isinstance(input, torch.fx.Proxy):  # a leaf to torch.fx, as torch's own layers are
-            path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
-            return input.tracer.create_proxy("call_module", path, (input,), {})  # type: ignore[return-value]
+        if isinstance(input, torch.fx.Proxy):
+            return leaf_of_fx(self, input)
         weight, bias = self.weight, self.bias  # once: a parametrization computes them anew
         if not self._suits(input, weight, bias):
             output: Tensor = self._conv_forward(input, weight, bias)
@@ -70,16 +72,12 @@ class DepthwiseConv2d(nn.Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and weight.shape == (self.out_channels, 1, *self.kernel_size)
             and (bias is None or bias.shape == (self.out_channels,))
-            and all(t is None or _is_plain(t) for t in (input, weight, bias))
+            and all(t is None or is_readable(t) for t in (input, weight, bias))
             and input.dim() == 4
             and input.shape[1] == self.in_channels
             and min(input.shape[2:]) >= self.kernel_size[0]
             and input.is_contiguous()
         )
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.layout is torch.strided
 
 
 @lru_cache(maxsize=64)
@@ -88,6 +86,11 @@ def _one_input_each(num_in: int, num_out: int) -> ops.Pattern:
         outputs = torch.arange(num_out, dtype=torch.int32, device="cpu")
         indptr = torch.arange(num_out + 1, dtype=torch.int32, device="cpu")
         return ops.make_pattern(indptr, outputs // (num_out // num_in), num_in, num_out)
+
+
+def torch_type(layer: nn.Module | None) -> type[Any]:
+    """The type of a layer; of a `DepthwiseConv2d` torch's, as which it is converted and loaded."""
+    return nn.Conv2d if type(layer) is DepthwiseConv2d else type(layer)
 
 
 def run_depthwise(layer: nn.Module) -> bool:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from xnets.ops._call import Call
-from xnets.ops._cpu_library import FORWARD
-from xnets.ops._cpu_ops import gradients, graph_of
+from xnets.ops._cpu_library import is_readable
+from xnets.ops._cpu_ops import gradients, graph_of, output
 from xnets.ops._eager import runs_eagerly
 from xnets.ops._operator import differentiate, output_shape
 
@@ -59,10 +59,7 @@ class Ready:
         return self._forward(x, weight, bias)
 
     def _forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = x.new_empty(self._shape)
-        bias = None if bias is None else bias.contiguous()
-        self._plan.run(self._graph, FORWARD, x.contiguous(), weight.contiguous(), bias, y)
-        return y
+        return output(self._graph, self._plan, x, weight, bias, self._shape)
 
     def _backward(
         self, grad: Tensor, x: Tensor, weight: Tensor, *arguments: Any
@@ -139,18 +136,10 @@ def _fits(call: Call) -> bool:
     return (
         runs_eagerly(x, weight, bias)
         and not torch.is_autocast_enabled("cpu")
-        and _is_ours(x)
-        and _is_ours(weight)
-        and (bias is None or _is_ours(bias))
-    )
-
-
-def _is_ours(tensor: Tensor | None) -> bool:
-    return (
-        tensor is not None
-        and tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
+        and x is not None
+        and is_readable(x)
+        and is_readable(weight)
+        and (bias is None or is_readable(bias))
     )
 
 

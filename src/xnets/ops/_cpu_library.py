@@ -216,8 +216,8 @@ class Plan:
             RuntimeError: If it changed its type or size, as by `layer.half()`, since the output was
                 computed.
         """
-        plain = all(t.dtype is torch.float32 and t.is_cpu for t in (grad, x, weight))
-        if not plain or x.shape != self._input or weight.shape != (graph.num_edges, *self._kernel):
+        same = x.shape == self._input and weight.shape == (graph.num_edges, *self._kernel)
+        if not same or not all(map(is_readable, (grad, x, weight))):
             raise RuntimeError(
                 "the layer's weight or input changed its type or size between the forward and the "
                 "backward pass: compute the output again"
@@ -264,6 +264,11 @@ def _scratch(size: int) -> Tensor:
 def release_scratch() -> None:
     """Give back the scratch that this thread keeps, at most 64 MiB."""
     _HELD.memory = None
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether the library can read a tensor's numbers, once they are contiguous."""
+    return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.layout is torch.strided
 
 
 def triple(values: Sequence[int], fill: int) -> ctypes.Array[ctypes.c_int32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from xnets.ops._cpu_library import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Graph, Plan
@@ -20,12 +22,9 @@ def _forward(
     sizes: list[int],
     *steps: list[int],
 ) -> Tensor:
-    x, weight = x.contiguous(), weight.contiguous()
-    bias = None if bias is None else bias.contiguous()
-    y = x.new_empty(output_shape(x, weight, sizes, *steps))
+    shape = output_shape(x, weight, sizes, *steps)
     graph = graph_of(indptr, indices, *sizes)
-    graph.plan(x, weight.shape[1:], *steps).run(graph, FORWARD, x, weight, bias, y)
-    return y
+    return output(graph, graph.plan(x, weight.shape[1:], *steps), x, weight, bias, shape)
 
 
 def _backward(
@@ -43,6 +42,16 @@ def _backward(
     graph = graph_of(indptr, indices, *sizes)
     plan = graph.plan(x, weight.shape[1:], stride, padding, dilation)
     return gradients(graph, plan, grad, x, weight, needed)
+
+
+def output(
+    graph: Graph, plan: Plan, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Sequence[int]
+) -> Tensor:
+    """The output, in a shape of as many numbers as the plan's."""
+    y = x.new_empty(shape)
+    bias = None if bias is None else bias.contiguous()
+    plan.run(graph, FORWARD, x.contiguous(), weight.contiguous(), bias, y)
+    return y
 
 
 def gradients(

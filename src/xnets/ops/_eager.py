@@ -43,8 +43,7 @@ def runs_eagerly(*tensors: Tensor | None, despite_profiler: bool = False) -> boo
         or _is_tracing()
         or _dispatch_modes()
         or _function_modes()
-        or _transforms() is not None
-        or forward_ad._current_level >= 0
+        or in_function_transform()
         or (_is_profiled() and not despite_profiler)
     ):
         return False
